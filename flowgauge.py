@@ -70,6 +70,11 @@ COMMANDS = {
         "List, verify, pack, export, activate and delete the versions of a models folder.",
         _NOTHING_LEFT,
     ),
+    "products": Mount(
+        "app.commands.products:app",
+        "List, create, fill, export and delete the products of a server.",
+        "images already sent or written stay; run the command again",
+    ),
     "jobs": Mount(
         "app.commands.jobs:app",
         "Start, follow, list and cancel jobs of a server, such as trainings.",

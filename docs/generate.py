@@ -303,7 +303,10 @@ _OTHER_VARIABLES: Final = [
         "API key that `predict`, `watch`, `doctor` and the examples send. Unlike `--key`, it does not show "
         "in the list of processes.",
     ),
-    ("`FLOWGAUGE_URL`", "Address of the server, for `flowgauge jobs` and the examples."),
+    (
+        "`FLOWGAUGE_URL`",
+        "Address of the server, for `products`, `jobs` and the examples.",
+    ),
     ("`FLOWGAUGE_RUNS`", "Folder of checkpoints and cached features of `train`."),
     ("`FLOWGAUGE_DEBUG`", "`1` shows the traceback of an error."),
     (

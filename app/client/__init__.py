@@ -25,6 +25,12 @@ from ..schemas.predict import Inspection as Inspection
 from ..schemas.predict import Picture as Picture
 from ..schemas.predict import Region as Region
 from ..schemas.problem import ProblemDetails as ProblemDetails
+from ..schemas.products import ChangedImages as ChangedImages
+from ..schemas.products import ImageLabel as ImageLabel
+from ..schemas.products import ImportedImages as ImportedImages
+from ..schemas.products import Product as Product
+from ..schemas.products import ProductImage as ProductImage
+from ..schemas.products import StoredImages as StoredImages
 from ..schemas.review import Review as Review
 from .asynchronous import AsyncClient as AsyncClient
 from .calls import InspectionQuery as InspectionQuery

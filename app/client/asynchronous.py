@@ -10,11 +10,13 @@ import httpx
 
 from ..schemas.history import InspectionSummary
 from ..schemas.jobs import ENDED, Job, JobLines
-from . import calls
-from .calls import Call, InspectionQuery
+from ..schemas.products import ProductImage
+from . import calls, product_calls
+from .calls import InspectionQuery
 from .connection import http_arguments
 from .errors import FlowGaugeError, unreachable
 from .events import PATH, EventQuery, EventReader, JobReader, ServerSentEvent, job_events
+from .request import Call
 from .retries import Attempts
 
 P = ParamSpec("P")
@@ -22,7 +24,7 @@ T = TypeVar("T")
 
 
 def _method(build: Callable[P, Call[T]]) -> "Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]":
-    """A method that sends what a function of app/client/calls.py makes of the same arguments."""
+    """A method that sends what a function of calls.py or product_calls.py makes of the same arguments."""
 
     @wraps(build)
     def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
@@ -67,6 +69,16 @@ class AsyncClient:
     jobs = _method(calls.jobs)
     job = _method(calls.job)
     cancel_job = _method(calls.cancel_job)
+    products = _method(product_calls.products)
+    product = _method(product_calls.product)
+    create_product = _method(product_calls.create_product)
+    change_product = _method(product_calls.change_product)
+    delete_product = _method(product_calls.delete_product)
+    add_images = _method(product_calls.add_images)
+    import_images = _method(product_calls.import_images)
+    product_image = _method(product_calls.product_image)
+    change_images = _method(product_calls.change_images)
+    delete_image = _method(product_calls.delete_image)
 
     async def inspections(
         self, *, page: int = 100, **search: Unpack[InspectionQuery]
@@ -77,6 +89,17 @@ class AsyncClient:
             found = await self.send(calls.page(search, page, cursor))
             for item in found.inspections:
                 yield item
+            cursor = found.next_cursor
+            if cursor is None:
+                return
+
+    async def product_images(self, name: str, **search: Any) -> AsyncIterator[ProductImage]:
+        """Iterate over a product's images; see `Client.product_images`."""
+        cursor = None
+        while True:
+            found = await self.send(product_calls.image_page(name, search, cursor))
+            for image in found.images:
+                yield image
             cursor = found.next_cursor
             if cursor is None:
                 return

@@ -1,58 +1,16 @@
-"""The calls of a server: each as a request and a reader of its answer, without sending it."""
+"""The calls for inspections, models and jobs."""
 
-import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from pathlib import Path
-from typing import Any, Generic, TypedDict, TypeVar, Unpack
-from urllib.parse import quote
-
-import httpx
-from pydantic import BaseModel, ValidationError
+from typing import Any, TypedDict, Unpack
 
 from ..schemas.history import InspectionPage, KeptInspection, Part, Verdict
 from ..schemas.jobs import Job, JobKind, JobPage, JobState
 from ..schemas.models import Model, ModelList, ModelSummary
 from ..schemas.predict import BatchAnswer, Decision, Inspection, Picture
 from ..schemas.review import Review, ReviewList
-from .errors import require_media_type, to_error, unexpected
-
-T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
-Image = bytes | str | os.PathLike[str]
-_segment = partial(quote, safe="")  # of a path
-
-
-@dataclass(frozen=True)
-class Call(Generic[T]):
-    """A request that has not been sent.
-
-    Attributes:
-        method: of HTTP.
-        path: with its parameters quoted.
-        read: turns a successful response into the result.
-        arguments: of httpx's `request`, besides method and path.
-        repeatable: True if sending it again is harmless.
-    """
-
-    method: str
-    path: str
-    read: Callable[[httpx.Response], T]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    repeatable: bool = True
-
-    def result(self, response: httpx.Response) -> T:
-        """Read a complete response.
-
-        Raises:
-            FlowGaugeError: the response is an error.
-        """
-        if not response.is_success:
-            raise to_error(response)
-        return self.read(response)
+from .request import Call, Image, given, read_bytes, read_file, read_json, segment
 
 
 class InspectOptions(TypedDict, total=False):
@@ -99,10 +57,10 @@ def inspect(category: str, image: Image, **options: Unpack[InspectOptions]) -> C
         OSError: the file cannot be read.
     """
     version = options.get("version")
-    where = "predict" if version is None else f"versions/{_segment(version)}/predict"
+    where = "predict" if version is None else f"versions/{segment(version)}/predict"
     headers = {"Content-Type": "application/octet-stream", **_headers(options)}
-    arguments = {"params": _params(options), "headers": headers, "content": _bytes(image)}
-    return Call("POST", f"{_model(category)}/{where}", _json(Inspection), arguments)
+    arguments = {"params": _params(options), "headers": headers, "content": read_bytes(image)}
+    return Call("POST", f"{_model(category)}/{where}", read_json(Inspection), arguments)
 
 
 def inspect_all(
@@ -121,20 +79,20 @@ def inspect_all(
         raise ValueError("several images at a time are inspected by the active version; leave version out")
     if not images:
         raise ValueError("there is no image to inspect; give at least one, by its name")
-    files = [("file", (name, _bytes(image))) for name, image in images.items()]
+    files = [("file", (name, read_bytes(image))) for name, image in images.items()]
     arguments = {"params": _params(options), "headers": _headers(options), "files": files}
-    return Call("POST", f"{_model(category)}/predict:batch", _json(BatchAnswer), arguments)
+    return Call("POST", f"{_model(category)}/predict:batch", read_json(BatchAnswer), arguments)
 
 
 def models() -> Call[list[ModelSummary]]:
     """List the categories with their versions."""
-    read = _json(ModelList)
+    read = read_json(ModelList)
     return Call("GET", "/v1/models", lambda response: read(response).models)
 
 
 def model(category: str) -> Call[Model]:
     """Describe a category's versions."""
-    return Call("GET", _model(category), _json(Model))
+    return Call("GET", _model(category), read_json(Model))
 
 
 class InspectionQuery(TypedDict, total=False):
@@ -170,12 +128,12 @@ def page(search: InspectionQuery, limit: int, cursor: str | None) -> Call[Inspec
     for ours, theirs in (("made_from", "from"), ("made_before", "to")):
         moment = params.pop(ours, None)
         params[theirs] = moment.isoformat() if isinstance(moment, datetime) else moment
-    return Call("GET", "/v1/inspections", _json(InspectionPage), {"params": _given(params)})
+    return Call("GET", "/v1/inspections", read_json(InspectionPage), {"params": given(params)})
 
 
 def inspection(inspection_id: str) -> Call[KeptInspection]:
     """Read an inspection: its answer, and its present state in the history."""
-    return Call("GET", _inspection(inspection_id), _json(KeptInspection))
+    return Call("GET", _inspection(inspection_id), read_json(KeptInspection))
 
 
 def part(part_id: str, *, expect: int | None = None) -> Call[Part]:
@@ -186,32 +144,34 @@ def part(part_id: str, *, expect: int | None = None) -> Call[Part]:
         expect: least number of images. The decision is None while fewer are kept and none is a REJECT. An
             image that could not be inspected is not kept.
     """
-    return Call("GET", f"/v1/parts/{_segment(part_id)}", _json(Part), {"params": _given({"expect": expect})})
+    return Call(
+        "GET", f"/v1/parts/{segment(part_id)}", read_json(Part), {"params": given({"expect": expect})}
+    )
 
 
 def overlay(inspection_id: str) -> Call[bytes]:
     """Read a PNG of the uploaded image with its heatmap over it."""
-    return _file(inspection_id, "overlay.png", "image/")
+    return read_file(f"{_inspection(inspection_id)}/overlay.png", "image/")
 
 
 def heatmap(inspection_id: str) -> Call[bytes]:
     """Read a PNG of the map in colours, at the size of the uploaded image."""
-    return _file(inspection_id, "heatmap.png", "image/")
+    return read_file(f"{_inspection(inspection_id)}/heatmap.png", "image/")
 
 
 def source(inspection_id: str) -> Call[bytes]:
     """Read the uploaded image, byte for byte."""
-    return _file(inspection_id, "source", "image/")
+    return read_file(f"{_inspection(inspection_id)}/source", "image/")
 
 
 def score_map(inspection_id: str) -> Call[bytes]:
     """Read the anomaly map as a .npy file: float16, (height, width)."""
-    return _file(inspection_id, "map.npy", "application/x-npy")
+    return read_file(f"{_inspection(inspection_id)}/map.npy", "application/x-npy")
 
 
 def reviews(inspection_id: str) -> Call[list[Review]]:
     """List the reviews of an inspection, oldest first."""
-    read = _json(ReviewList)
+    read = read_json(ReviewList)
     return Call("GET", f"{_inspection(inspection_id)}/reviews", lambda response: read(response).reviews)
 
 
@@ -231,7 +191,7 @@ def review(
     body = {"verdict": verdict, "expected_revision": expected_revision, "reviewer": reviewer, "note": note}
     path = f"{_inspection(inspection_id)}/reviews"
     # Not repeatable: after a lost answer it would conflict with itself.
-    return Call("POST", path, _json(Review), {"json": body}, repeatable=False)
+    return Call("POST", path, read_json(Review), {"json": body}, repeatable=False)
 
 
 def start_job(kind: JobKind, product: str, **settings: Any) -> Call[Job]:
@@ -245,20 +205,20 @@ def start_job(kind: JobKind, product: str, **settings: Any) -> Call[Job]:
     Raises:
         ConflictError: a job of the kind waits for the product already.
     """
-    body = {"kind": kind, "product": product, "settings": _given(settings)}
-    return Call("POST", "/v1/jobs", _json(Job), {"json": body}, repeatable=False)
+    body = {"kind": kind, "product": product, "settings": given(settings)}
+    return Call("POST", "/v1/jobs", read_json(Job), {"json": body}, repeatable=False)
 
 
 def jobs(product: str | None = None, *, state: Sequence[JobState] = (), limit: int = 50) -> Call[list[Job]]:
     """List the latest jobs, of a product and in some states, or all; newest first."""
-    read = _json(JobPage)
-    params = _given({"product": product, "limit": limit}) | {"state": list(state)}
+    read = read_json(JobPage)
+    params = given({"product": product, "limit": limit}) | {"state": list(state)}
     return Call("GET", "/v1/jobs", lambda response: read(response).jobs, {"params": params})
 
 
 def job(job_id: str) -> Call[Job]:
     """Read a job with its progress and the last lines of its log."""
-    return Call("GET", f"/v1/jobs/{_segment(job_id)}", _json(Job))
+    return Call("GET", f"/v1/jobs/{segment(job_id)}", read_json(Job))
 
 
 def cancel_job(job_id: str) -> Call[Job]:
@@ -267,27 +227,27 @@ def cancel_job(job_id: str) -> Call[Job]:
     Raises:
         ConflictError: it has ended.
     """
-    return Call("POST", f"/v1/jobs/{_segment(job_id)}:cancel", _json(Job), repeatable=False)
+    return Call("POST", f"/v1/jobs/{segment(job_id)}:cancel", read_json(Job), repeatable=False)
 
 
 def _model(category: str) -> str:
-    return f"/v1/models/{_segment(category)}"
+    return f"/v1/models/{segment(category)}"
 
 
 def _inspection(identifier: str) -> str:
-    return f"/v1/inspections/{_segment(identifier)}"
+    return f"/v1/inspections/{segment(identifier)}"
 
 
 def _params(options: InspectOptions) -> dict[str, Any]:
     texts = {name: options.get(name) for name in ("part_id", "product_id", "recipe_id", "station")}
-    given = {
+    values = {
         **texts,
         "inline": list(options.get("inline", ())) or None,
         "timeout_ms": options.get("deadline_ms"),
         "regions": None if options.get("regions", True) else "false",
         "store": None if options.get("store", True) else "false",
     }
-    return _given(given)
+    return given(values)
 
 
 def _headers(options: InspectOptions) -> dict[str, str]:
@@ -298,30 +258,4 @@ def _headers(options: InspectOptions) -> dict[str, str]:
     for name, value in (("idempotency_key", key), ("request_id", request_id)):
         if value is not None and not (value.isascii() and value.isprintable() and value == value.strip()):
             raise ValueError(f"{name} {value!r}: use printable ASCII, without a space at either end")
-    return _given({"Idempotency-Key": key, "X-Request-ID": request_id})
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _bytes(image: Image) -> bytes:
-    return image if isinstance(image, bytes) else Path(image).read_bytes()
-
-
-def _json(kind: type[M]) -> Callable[[httpx.Response], M]:
-    def read(response: httpx.Response) -> M:
-        try:
-            return kind.model_validate_json(response.content)
-        except ValidationError as error:
-            raise unexpected(response) from error
-
-    return read
-
-
-def _file(inspection_id: str, name: str, media_type: str) -> Call[bytes]:
-    def read(response: httpx.Response) -> bytes:
-        require_media_type(response, media_type)
-        return response.content
-
-    return Call("GET", f"{_inspection(inspection_id)}/{name}", read)
+    return given({"Idempotency-Key": key, "X-Request-ID": request_id})

@@ -4,17 +4,19 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
 
 from ..schemas.history import InspectionSummary
 from ..schemas.jobs import ENDED, Job, JobLines
-from . import calls
-from .calls import Call, InspectionQuery
+from ..schemas.products import ProductImage
+from . import calls, product_calls
+from .calls import InspectionQuery
 from .connection import http_arguments
 from .errors import FlowGaugeError, unreachable
 from .events import PATH, EventQuery, EventReader, JobReader, ServerSentEvent, job_events
+from .request import Call
 from .retries import Attempts
 
 P = ParamSpec("P")
@@ -22,7 +24,7 @@ T = TypeVar("T")
 
 
 def _method(build: Callable[P, Call[T]]) -> "Callable[Concatenate[Client, P], T]":
-    """Make a method that sends the call that a function of app/client/calls.py builds."""
+    """Make a method that sends the call that a function of calls.py or product_calls.py builds."""
 
     @wraps(build)
     def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -81,6 +83,16 @@ class Client:
     jobs = _method(calls.jobs)
     job = _method(calls.job)
     cancel_job = _method(calls.cancel_job)
+    products = _method(product_calls.products)
+    product = _method(product_calls.product)
+    create_product = _method(product_calls.create_product)
+    change_product = _method(product_calls.change_product)
+    delete_product = _method(product_calls.delete_product)
+    add_images = _method(product_calls.add_images)
+    import_images = _method(product_calls.import_images)
+    product_image = _method(product_calls.product_image)
+    change_images = _method(product_calls.change_images)
+    delete_image = _method(product_calls.delete_image)
 
     def inspections(
         self, *, page: int = 100, **search: Unpack[InspectionQuery]
@@ -96,6 +108,21 @@ class Client:
         while True:
             found = self.send(calls.page(search, page, cursor))
             yield from found.inspections
+            cursor = found.next_cursor
+            if cursor is None:
+                return
+
+    def product_images(self, name: str, **search: Any) -> Iterator[ProductImage]:
+        """Iterate over a product's images, the latest first.
+
+        Args:
+            name: of the product.
+            search: the filter: label, kind, excluded, finding (a kind of the data check, or "any").
+        """
+        cursor = None
+        while True:
+            found = self.send(product_calls.image_page(name, search, cursor))
+            yield from found.images
             cursor = found.next_cursor
             if cursor is None:
                 return
@@ -145,7 +172,7 @@ class Client:
             time.sleep(pause)
 
     def send(self, call: Call[T]) -> T:
-        """Send a call of app/client/calls.py, with retries, and read its answer.
+        """Send a call, with retries, and read its answer.
 
         Raises:
             FlowGaugeError: of the last attempt.

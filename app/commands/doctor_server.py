@@ -13,8 +13,8 @@ import httpx
 from PIL import Image
 
 from app.client import AddressError, Client, FlowGaugeError, UnreachableError, UntrustedError
-from app.client.calls import Call
 from app.client.errors import unexpected
+from app.client.request import Call
 from app.commands.checks import Check
 from app.http.loopback import is_loopback
 

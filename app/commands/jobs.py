@@ -1,19 +1,16 @@
 """`flowgauge jobs`: start, follow, list and cancel jobs of a server."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from app.client import Client, Job
-from app.commands.options import AsJson, Authority, Key
+from app.commands.options import SERVER_URL, AsJson, Authority, Key, ServerUrl
 from app.schemas.jobs import JobKind
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
-Url = Annotated[str, typer.Option(envvar="FLOWGAUGE_URL", help="Address of the server.")]
-_URL = "http://127.0.0.1:8000"
 JobId = Annotated[str, typer.Argument(help="Id of the job.")]
 Product = Annotated[str, typer.Option(help="Product, e.g. bottle.")]
 
@@ -36,13 +33,13 @@ def start(
     version: Annotated[str | None, typer.Option(help="Version to evaluate or calibrate.")] = None,
     station: Annotated[str | None, typer.Option(help="Station to calibrate.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Follow it to its end.")] = False,
-    url: Url = _URL,
+    url: ServerUrl = SERVER_URL,
     key: Key = None,
     ca: Authority = None,
 ) -> None:
     """Queue a job and print its id."""
     settings = {"preset": preset, "epochs": epochs, "target_fpr": target_fpr, "seed": seed}
-    with _connect(url, key, ca) as client:
+    with Client(url, key, ca=ca) as client:
         job = client.start_job(kind, product, **settings, version=version, station=station)
         typer.echo(job.id)
         if follow:
@@ -50,18 +47,18 @@ def start(
 
 
 @app.command("follow")
-def follow(job_id: JobId, url: Url = _URL, key: Key = None, ca: Authority = None) -> None:
+def follow(job_id: JobId, url: ServerUrl = SERVER_URL, key: Key = None, ca: Authority = None) -> None:
     """Print a job's log until the job ends; exit with 1 unless it succeeds."""
-    with _connect(url, key, ca) as client:
+    with Client(url, key, ca=ca) as client:
         _follow(client, job_id)
 
 
 @app.command("show")
 def show(
-    job_id: JobId, as_json: AsJson = False, url: Url = _URL, key: Key = None, ca: Authority = None
+    job_id: JobId, as_json: AsJson = False, url: ServerUrl = SERVER_URL, key: Key = None, ca: Authority = None
 ) -> None:
     """Print a job with the last lines of its log."""
-    with _connect(url, key, ca) as client:
+    with Client(url, key, ca=ca) as client:
         job = client.job(job_id)
     if as_json:
         typer.echo(job.model_dump_json(indent=1))
@@ -75,12 +72,12 @@ def show(
 def list_jobs(
     product: Annotated[str | None, typer.Option(help="Only of this product.")] = None,
     as_json: AsJson = False,
-    url: Url = _URL,
+    url: ServerUrl = SERVER_URL,
     key: Key = None,
     ca: Authority = None,
 ) -> None:
     """List the latest jobs, the newest first."""
-    with _connect(url, key, ca) as client:
+    with Client(url, key, ca=ca) as client:
         found = client.jobs(product)
     if as_json:
         typer.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=1))
@@ -90,14 +87,10 @@ def list_jobs(
 
 
 @app.command("cancel")
-def cancel(job_id: JobId, url: Url = _URL, key: Key = None, ca: Authority = None) -> None:
+def cancel(job_id: JobId, url: ServerUrl = SERVER_URL, key: Key = None, ca: Authority = None) -> None:
     """Cancel a job that waits or runs."""
-    with _connect(url, key, ca) as client:
+    with Client(url, key, ca=ca) as client:
         typer.echo(_describe(client.cancel_job(job_id)))
-
-
-def _connect(url: str, key: str | None, ca: Path | None) -> Client:
-    return Client(url, key, ca=ca)
 
 
 def _follow(client: Client, job_id: str) -> None:

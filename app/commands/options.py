@@ -19,6 +19,8 @@ CategoryOption = Annotated[str, typer.Option(help="Category, e.g. bottle.")]
 VersionOption = Annotated[str | None, typer.Option(help="Version; by default the active one.")]
 Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")]
+ServerUrl = Annotated[str, typer.Option("--url", envvar="FLOWGAUGE_URL", help="Address of the server.")]
+SERVER_URL: Final = "http://127.0.0.1:8000"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Key = Annotated[
     str | None,

@@ -16,10 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy import Row
+
 from app.history.training_set import PARTS_FILE, part_prefix
 from app.products.products import Products
 from app.products.rows import file_name
-from app.schemas.products import ImageFinding
+from app.schemas.products import ImageFinding, ProductImage
 from flows.fastflow.calibration.images_per_part import PARTS
 
 _UNKNOWN_KIND: Final = "defect"
@@ -43,15 +45,22 @@ def make_folder(
     folder = parent / product
     (folder / "train" / "good").mkdir(parents=True)
     for image in images:
-        if image.label == "defect":
-            place = folder / "test" / (image.kind or _UNKNOWN_KIND)
-        else:
-            place = folder / ("test" if test_good(image.sha256) else "train") / "good"
-        place.mkdir(parents=True, exist_ok=True)
-        name = file_name(image)
-        _link(products.images.files.path(product, name), place / f"{part_prefix(image.part_id)}{name}")
+        is_test = image.label == "good" and test_good(image.sha256)
+        target = folder / ("test/good" if is_test else place_of(image)) / name_of(image, image.suffix)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link(products.images.files.path(product, file_name(image)), target)
     if any(image.part_id for image in images):
         (folder / PARTS).write_text(PARTS_FILE, encoding="utf-8")
+
+
+def place_of(image: Row[Any] | ProductImage) -> str:
+    """Return the folder of an image in the layout, unless it is a good one of the test."""
+    return "train/good" if image.label == "good" else f"test/{image.kind or _UNKNOWN_KIND}"
+
+
+def name_of(image: Row[Any] | ProductImage, suffix: str) -> str:
+    """Return the name of an image in the layout."""
+    return f"{part_prefix(image.part_id)}{image.sha256}.{suffix}"
 
 
 def record_check(products: Products, product: str, check: Mapping[str, Any]) -> None:

@@ -144,7 +144,7 @@ class ProductImage(BaseModel):
     height: int = Field(examples=[900])
     bytes: int = Field(examples=[812_331])
     label: Verdict
-    kind: Annotated[str | None, _KIND]
+    kind: Annotated[DefectKind | None, _KIND]
     excluded: bool = Field(description="Whether it is left out of trainings.")
     source: ImageSource
     inspection_id: str | None = Field(description="The inspection that it was imported from.")
