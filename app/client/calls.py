@@ -182,13 +182,23 @@ def review(
     expected_revision: int,
     reviewer: str | None = None,
     note: str | None = None,
+    kind: str | None = None,
 ) -> Call[Review]:
     """Review a part as good or defective. If the answer is lost, read `reviews`: no retry.
+
+    Args:
+        kind: of the defect, one of the product's.
 
     Raises:
         ConflictError: there are more reviews than `expected_revision`; read them first.
     """
-    body = {"verdict": verdict, "expected_revision": expected_revision, "reviewer": reviewer, "note": note}
+    body = {
+        "verdict": verdict,
+        "expected_revision": expected_revision,
+        "reviewer": reviewer,
+        "note": note,
+        "kind": kind,
+    }
     path = f"{_inspection(inspection_id)}/reviews"
     # Not repeatable: after a lost answer it would conflict with itself.
     return Call("POST", path, read_json(Review), {"json": body}, repeatable=False)

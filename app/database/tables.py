@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 # The last migration in migrations/versions, which results in the tables below.
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 _TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
@@ -78,9 +78,10 @@ inspections = Table(
     Column("request_sha256", String(64)),
     # The answer sent, JSON.
     Column("answer", Text, nullable=False),
-    # Number of reviews, and the verdict of the latest.
+    # Number of reviews, and the verdict of the latest with its kind of defect.
     Column("review_revision", Integer, nullable=False),
     Column("verdict", String(8)),  # good, defect
+    Column("kind", String(64)),
     # Of the engine: scores of different precisions do not compare.
     Column("precision", String(32), nullable=False),
     Column("audit", Boolean, nullable=False, server_default=false()),  # in the audit sample
@@ -121,6 +122,7 @@ reviews = Table(
     Column("revision", Integer, nullable=False),  # 1 for the first of an inspection
     Column("created_ms", BigInteger, nullable=False),
     Column("verdict", String(8), nullable=False),
+    Column("kind", String(64)),  # of the defect
     Column("reviewer", String(256)),
     Column("note", Text),
     Column("key_id", String(32)),
@@ -132,7 +134,7 @@ keys = Table(
     metadata,
     Column("id", String(32), primary_key=True),  # not secret
     Column("name", String(128), nullable=False),
-    Column("role", String(16), nullable=False),  # line, viewer, operator, admin
+    Column("role", String(16), nullable=False),  # line, viewer, inspector, operator, admin
     Column("secret_sha256", String(64), nullable=False),
     Column("categories", Text),  # a JSON list; null for all of them
     Column("requests_per_minute", Integer),

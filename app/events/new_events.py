@@ -23,11 +23,9 @@ def inspection_event(row: Mapping[str, Any]) -> NewEvent:
     return NewEvent("inspection", data.category, data.station, data.decision, data.model_dump_json())
 
 
-def review_event(
-    row: Mapping[str, Any], created_ms: int, revision: int, verdict: Literal["good", "defect"]
-) -> NewEvent:
-    """Make the event of a review from an inspection's id, category, station and decision."""
-    fields = {"created_at": clock.iso(created_ms), "revision": revision, "verdict": verdict}
+def review_event(row: Mapping[str, Any], created_ms: int) -> NewEvent:
+    """Make the event of the latest review from an inspection's row."""
+    fields = {"created_at": clock.iso(created_ms), "revision": row["review_revision"]}
     data = ReviewEvent.model_validate({**row, "inspection_id": row["id"], **fields})
     return NewEvent("review", data.category, data.station, data.decision, data.model_dump_json())
 

@@ -12,6 +12,7 @@ from app.database import clock
 from app.history.queries import SUMMARY
 from app.schemas import history as schemas
 from app.schemas.predict import links_of
+from app.schemas.reports import KindCount, ShiftCategory
 
 # The beginning of a formula, also within a text: some spreadsheets split at other separators than commas.
 # The last characters are full-width forms.
@@ -26,7 +27,7 @@ def to_summary(row: Row[Any]) -> schemas.InspectionSummary:
         **fields,
         inspection_id=row.id,
         created=clock.iso(row.created_ms),
-        review=schemas.ReviewState(revision=row.review_revision, verdict=row.verdict),
+        review=schemas.ReviewState(revision=row.review_revision, verdict=row.verdict, kind=row.kind),
         links=links_of(row.id),
     )
 
@@ -45,6 +46,15 @@ def export_csv(pages: Iterable[Sequence[Row[Any]]]) -> Iterator[bytes]:
     yield _lines([_HEADER])
     for rows in pages:
         yield _lines([map(_cell, (row.id, clock.iso(row.created_ms), *row[2:])) for row in rows])
+
+
+def export_kinds(categories: Iterable[ShiftCategory]) -> bytes:
+    """Export the kinds of defect in a shift report as CSV."""
+    fields = tuple(KindCount.model_fields)
+    rows = [
+        (one.category, *(getattr(kind, name) for name in fields)) for one in categories for kind in one.kinds
+    ]
+    return _lines([("category", *fields), *(map(_cell, row) for row in rows)])
 
 
 def _cell(value: object) -> object:

@@ -20,7 +20,7 @@ from app.database.tables import inspections
 from app.schemas.history import InspectionSummary
 
 _COLUMNS: Final = inspections.columns
-_LISTED: Final = {*InspectionSummary.model_fields, "id", "created_ms", "review_revision", "verdict"}
+_LISTED: Final = {*InspectionSummary.model_fields, "id", "created_ms", "review_revision", "verdict", "kind"}
 # Columns of an inspection in lists.
 SUMMARY: Final = tuple(column for column in _COLUMNS if column.name in _LISTED)
 _EXPORT_ROWS: Final = 1000

@@ -24,6 +24,7 @@ def add_review(
     expected_revision: int,
     reviewer: str | None = None,
     note: str | None = None,
+    kind: str | None = None,
 ) -> Review:
     """Add a review; retention keeps the inspection, its image and its map from then on.
 
@@ -34,6 +35,7 @@ def add_review(
         "revision": expected_revision + 1,
         "created_ms": clock.now_ms(),
         "verdict": verdict,
+        "kind": kind,
         "reviewer": reviewer,
         "note": note,
         "key_id": caller.key_id,
@@ -42,7 +44,7 @@ def add_review(
         changed = connection.execute(
             update(inspections)
             .where(inspections.c.id == inspection_id, inspections.c.review_revision == expected_revision)
-            .values(review_revision=row["revision"], verdict=verdict)
+            .values(review_revision=row["revision"], verdict=verdict, kind=kind)
         )
         # Read after the update, which waits for a concurrent review.
         now = _require_inspection(connection, inspection_id)
@@ -53,7 +55,7 @@ def add_review(
                 f"review expected {expected_revision}. Look at its reviews before adding another.",
             )
         connection.execute(insert(reviews).values(inspection_id=inspection_id, **row))
-        append(connection, [review_event(now._asdict(), row["created_ms"], row["revision"], verdict)])
+        append(connection, [review_event(now._asdict(), row["created_ms"])])
     return _shown(**row)
 
 

@@ -1,6 +1,8 @@
 """Shift reports: decisions by station and hour, the worst parts, and changes."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
@@ -16,6 +18,7 @@ from app.schemas.predict import Decision
 from app.schemas.reports import (
     DriftSummary,
     HourCounts,
+    KindCount,
     ShiftCategory,
     ShiftChange,
     ShiftDetails,
@@ -99,7 +102,22 @@ def details(
             HourCounts(from_=clock.iso(number * HOUR_MS), decisions=hours[number]) for number in sorted(hours)
         ],
         rejects=[export.to_summary(row) for row in connection.execute(worst)],
+        kinds=count_kinds(connection, category, span, station),
     )
+
+
+def count_kinds(
+    connection: Connection, category: str, span: TimeSpan, station: str | None = None
+) -> list[KindCount]:
+    """Count a category's inspections reviewed as defects by kind, the most frequent first."""
+    defects = replace(span.filter(category, station), verdict="defect").conditions()
+    query = select(_COLUMNS.kind, func.count()).where(*defects).group_by(_COLUMNS.kind)
+    found = sorted(connection.execute(query), key=lambda row: (-row[1], row[0] is None, row[0] or ""))
+    sums = list(accumulate(n for _, n in found))
+    return [
+        KindCount(kind=kind, inspections=n, share=n / sums[-1], cumulative_share=upto / sums[-1])
+        for (kind, n), upto in zip(found, sums, strict=True)
+    ]
 
 
 def _drift_now(drift: DriftMonitor, category: str, station: str | None) -> DriftSummary | None:

@@ -143,7 +143,8 @@ def _of_inspection(
             raise Problem("files-lost", "The image of this inspection was deleted, or is damaged.")
         return data
 
-    return Candidate(identifier, read, label, new.kind, "inspection", row.part_id, identifier)
+    kind = new.kind or (row.kind if label == "defect" else None)
+    return Candidate(identifier, read, label, kind, "inspection", row.part_id, identifier)
 
 
 def _allowed_folder(roots: Sequence[Path], folder: str) -> tuple[Path, Path]:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from app.auth.permissions import MayReview, MaySeeHistory, MaySeeResult
 from app.database import clock
-from app.dependencies import HistoryDep
+from app.dependencies import HistoryDep, ProductsDep
 from app.errors.problems import Problem, ProblemName
 from app.history import queries, reviews
 from app.history.drawing import DrawingSource, View
@@ -22,6 +22,8 @@ from app.history.orphans import explain_missing_files, files_removed
 from app.http import immutable
 from app.http.responses import AccountedResponse
 from app.inspection.answer import read_answer
+from app.products.labels import require_kind
+from app.products.products import Products
 from app.routes.openapi import documented
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas.history import KeptInspection
@@ -80,7 +82,7 @@ async def get_inspection(row: KnownInspection) -> Response:
         "key_id": row.key_id,
         "request_id": row.request_id,
         "has_pictures": row.has_pictures,
-        "review": {"revision": row.review_revision, "verdict": row.verdict},
+        "review": {"revision": row.review_revision, "verdict": row.verdict, "kind": row.kind},
     }
     return Response(json.dumps(answer), media_type="application/json")
 
@@ -163,15 +165,27 @@ async def get_map(answer: AnswerFile) -> Response:
         "invalid-request", "unknown-inspection", "conflict", "internal", "history-unavailable"
     ),
 )
-def add_review(new: NewReview, caller: MayReview, row: KnownInspection, history: HistoryDep) -> Review:
+def add_review(
+    new: NewReview, caller: MayReview, row: KnownInspection, history: HistoryDep, products: ProductsDep
+) -> Review:
     """Record whether a part is good. The latest review counts; earlier ones stay.
 
     A reviewed inspection is never deleted by retention, nor is its image. If somebody else was faster, the
     answer is 409: read the reviews before adding another.
     """
-    return reviews.add_review(
-        history.database, caller, row.id, new.verdict, new.expected_revision, new.reviewer, new.note
-    )
+    if new.kind is not None:
+        _require_kind(products, row.category, new)
+    return reviews.add_review(history.database, caller, row.id, **dict(new))
+
+
+def _require_kind(products: Products, category: str, new: NewReview) -> None:
+    found = products.find([category])
+    if not found:
+        raise Problem(
+            "invalid-request",
+            f"Category {category!r} is no product, so it has no kinds of defect. Create the product first.",
+        )
+    require_kind(found[0], new.verdict, new.kind)
 
 
 @router.get("/reviews", responses=documented("unknown-inspection", "internal", "history-unavailable"))

@@ -12,7 +12,7 @@ from app.database import clock
 from app.database.tables import inspections
 from app.dependencies import Category, DriftDep, HistoryDep, SettingsDep
 from app.errors.problems import Problem
-from app.history import decision_counts, reviewed_images, training_set
+from app.history import decision_counts, export, reviewed_images, training_set
 from app.history.shift_report import shift_report
 from app.http.responses import LimitedStreamingResponse
 from app.registry import catalogue
@@ -24,6 +24,7 @@ from flows.fastflow.bundle import models_folder
 router = APIRouter(tags=["reports"])
 
 _ZIP: Final = "application/zip"
+_CSV: Final = "text/csv"
 
 
 @router.get(
@@ -94,6 +95,30 @@ def get_shift(
     Includes the present drift and the changes of models and thresholds. By default the last 8 hours.
     """
     return shift_report(history.database, drift, requested, caller.categories, station)
+
+
+@router.get(
+    "/v1/reports/shift/kinds.csv",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "One line for each category and kind.",
+            "content": {_CSV: {"schema": {"type": "string"}}},
+        },
+        **documented("invalid-request", "internal", "history-unavailable"),
+    },
+)
+def export_kinds(
+    caller: MaySeeHistory,
+    history: HistoryDep,
+    drift: DriftDep,
+    requested: ShiftSpan,
+    station: OfStation = None,
+) -> Response:
+    """Export the kinds of defect in a shift as CSV, the most frequent first (Pareto)."""
+    report = shift_report(history.database, drift, requested, caller.categories, station)
+    headers = {"Content-Disposition": 'attachment; filename="kinds.csv"', "Cache-Control": "no-store"}
+    return Response(export.export_kinds(report.categories), headers=headers, media_type=_CSV)
 
 
 @router.get(

@@ -37,6 +37,7 @@ class ReviewEvent(BaseModel):
     decision: Decision = Field(description="The decision of the inspection.")
     revision: int = Field(description="Number of reviews of the inspection.", examples=[1])
     verdict: Verdict
+    kind: str | None = Field(description="Kind of the defect; null if unknown.", examples=["scratch"])
 
 
 class ModelEvent(BaseModel):

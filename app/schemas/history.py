@@ -21,7 +21,10 @@ class ReviewState(BaseModel):
         description="Number of reviews; the next one sends it as `expected_revision`.", examples=[1]
     )
     verdict: Verdict | None = Field(
-        description="Verdict of the latest review; null without reviews.", examples=["good"]
+        description="Verdict of the latest review; null without reviews.", examples=["defect"]
+    )
+    kind: str | None = Field(
+        description="Kind of defect in the latest review; null if unknown.", examples=["scratch"]
     )
 
 

@@ -119,12 +119,24 @@ class ShiftChange(BaseModel):
     after: dict[str, Any] | None = Field(description="The same after the change.")
 
 
+class KindCount(BaseModel):
+    """The inspections reviewed as a kind of defect."""
+
+    kind: str | None = Field(description="null: of no kind.", examples=["scratch"])
+    inspections: int = Field(examples=[12])
+    share: float = Field(description="Of the inspections reviewed as defects.", examples=[0.6])
+    cumulative_share: float = Field(description="Of this and the more frequent kinds.", examples=[0.6])
+
+
 class ShiftDetails(BaseModel):
     """A category's shift by station and hour, and its worst parts."""
 
     stations: list[StationCounts] = Field(description="By name; inspections without a station come first.")
     hours: list[HourCounts] = Field(description="Hours with inspections, the earliest first.")
     rejects: list[InspectionSummary] = Field(description="The six rejects least like good parts.")
+    kinds: list[KindCount] = Field(
+        description="Inspections reviewed as defects by kind, the most frequent first (Pareto)."
+    )
 
 
 class ShiftCategory(ShiftDetails, ErrorEstimates):

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from .body import Body
 from .history import KeyId, Verdict
+from .products import DefectKind
 from .texts import MAX_TEXT, TEXT_PATTERN
 from .timestamp import Timestamp
 
@@ -26,6 +27,10 @@ class NewReview(Body):
     reviewer: str | None = Field(
         None, max_length=MAX_TEXT, pattern=TEXT_PATTERN, description="The reviewer's name."
     )
+    kind: Annotated[
+        DefectKind | None,
+        Field(description="Kind of the defect, one of the product's.", examples=["scratch"]),
+    ] = None
     note: str | None = Field(None, max_length=4000, pattern=_NOTE_PATTERN, examples=["scratch, top left"])
 
 
@@ -35,6 +40,7 @@ class Review(BaseModel):
     revision: int = Field(description="1 for the inspection's first; the latest one counts.", examples=[1])
     created: Timestamp
     verdict: Verdict
+    kind: str | None = Field(description="Kind of the defect; null if unknown.", examples=["scratch"])
     reviewer: str | None = Field(examples=["A. Lovelace"])
     note: str | None = Field(examples=["scratch, top left"])
     key_id: KeyId

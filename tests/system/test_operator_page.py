@@ -100,7 +100,7 @@ def test_journey_from_a_dropped_image_to_a_review(
         expect(reviewed).not_to_have_text(before)
         expect(wall.locator('[data-verdict="defect"]')).to_have_attribute("aria-pressed", "true")
         said = served.client.get(f"/v1{address}").json()
-        assert said["review"] == {"revision": 1, "verdict": "defect"}
+        assert said["review"] == {"revision": 1, "verdict": "defect", "kind": None}
         assert said["part_id"] == hostile
 
 
@@ -142,7 +142,7 @@ def test_next_inspection_waits_for_the_review(browser: Browser, served: Site, ti
         held[0].continue_()
         expect(page).to_have_url(re.compile(newer))
         said = served.client.get(f"/v1/inspections/{older}").json()
-        assert said["review"] == {"revision": 1, "verdict": "good"}
+        assert said["review"] == {"revision": 1, "verdict": "good", "kind": None}
 
         # One that is refused is read where it was given.
         expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")

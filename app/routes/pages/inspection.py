@@ -1,6 +1,9 @@
 """The page of one inspection: image, heatmap, decision and reviews."""
 
-from typing import Any, Final, Literal
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final, Literal, NamedTuple
 
 from fastapi import APIRouter
 from sqlalchemy import Row
@@ -8,13 +11,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.auth.permissions import MaySeeResult
-from app.dependencies import HistoryDep
-from app.history import browsing, reviews
+from app.dependencies import HistoryDep, ProductsDep
+from app.history import browsing, queries, reviews
 from app.history.browsing import AdjacentInspections, ScorePoint
 from app.history.drawing import View
 from app.history.history import History
 from app.history.queries import InspectionFilter
 from app.inspection.answer import read_answer
+from app.products.products import Products
 from app.routes.inspection import AnswerFile, KnownInspection
 from app.routes.pages.filter import PageFilter, PageSelection
 from app.schemas.access import Permission
@@ -36,6 +40,14 @@ _VIEWS: Final[dict[Name, tuple[View, int]]] = {
 }
 
 
+class ReviewQueue(NamedTuple):
+    """Number and address of inspections to review, and the kinds of defect to choose from."""
+
+    unreviewed: int = 0  # of the audit sample
+    following: str | None = None
+    kinds: Sequence[str] = ()
+
+
 @router.get("/inspections/{inspection_id}", response_class=Response)
 async def show_inspection(
     row: KnownInspection,
@@ -43,6 +55,7 @@ async def show_inspection(
     page: PagePart,
     chosen: PageFilter,
     history: HistoryDep,
+    products: ProductsDep,
     audit: bool = False,
 ) -> Response:
     """Show an inspection; in the queue of the audit sample, without its decision until it is reviewed."""
@@ -54,18 +67,18 @@ async def show_inspection(
     before: list[ScorePoint] = []
     adjacent = AdjacentInspections(None, None)
     shown_reviews: list[Review] = []
-    unreviewed = 0
+    queue = ReviewQueue()
     if page.may(Permission.HISTORY):
         before, adjacent, shown_reviews = await run_in_threadpool(_load_context, history, row, chosen)
-    if audit and page.may(Permission.REVIEW):
-        unreviewed = await run_in_threadpool(_count, history, chosen)
+    if page.may(Permission.REVIEW):
+        queue = await run_in_threadpool(_load_queue, history, products, row, chosen)
     return page.render(
         "inspection.html",
         row=row,
         answer=answer,
         chosen=chosen,
         blind=audit and row.verdict is None and page.may(Permission.REVIEW),
-        unreviewed=unreviewed,
+        **queue._asdict(),
         adjacent=adjacent,
         reviews=shown_reviews,
         scale=Scale.of(row.score, threshold["reject"], threshold["review"], before),
@@ -84,9 +97,18 @@ def _load_context(
     return same_version, adjacent, reviews.list_reviews(history.database, row.id)
 
 
-def _count(history: History, chosen: PageSelection) -> int:
+def _load_queue(history: History, products: Products, row: Row[Any], chosen: PageSelection) -> ReviewQueue:
+    """Load what a reviewer needs; the next inspection is the next older one, else the newest."""
+    waiting = replace(chosen, reviewed=False)
     with history.database.read() as connection:
-        return browsing.count_inspections(connection, chosen)
+        older = queries.find_page(connection, waiting, 1, row.id)
+        newest = [one for one in queries.find_page(connection, waiting, 2) if one.id != row.id]
+        unreviewed = browsing.count_inspections(connection, chosen) if chosen.audit else 0
+    following = f"/audit{chosen.query_string}" if chosen.audit else None
+    if found := older or (() if chosen.audit else newest):
+        following = f"/inspections/{found[0].id}{chosen.query_string}"
+    kinds = [kind for product in products.find([row.category]) for kind in json.loads(product.kinds)]
+    return ReviewQueue(unreviewed, following, kinds)
 
 
 @_images.get("/inspections/{inspection_id}/{name}.jpg", response_class=Response)

@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from typing import Annotated, Final
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query
@@ -54,11 +55,15 @@ async def show_report(
     # The chart begins with the first stored hour: hours that retention has deleted are not empty hours.
     begin_ms = clock.from_datetime(datetime.fromisoformat(report.from_))
     shown = TimeSpan(min(begin_ms, span.to_ms), span.to_ms)
+    query = {"from": clock.iso(span.from_ms), "to": clock.iso(span.to_ms)}
+    if report.station:
+        query["station"] = report.station
     return page.render(
         "report.html",
         report=report,
         begin=clock.iso(span.from_ms),
         end=clock.iso(span.to_ms),
+        query=urlencode(query),
         cut=report.from_ != clock.iso(span.from_ms),
         charts={one.category: bars(one.hours, shown, time_zone) for one in report.categories},
         zone=time_zone.key,

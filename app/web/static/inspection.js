@@ -2,7 +2,7 @@
 import { announce, guardUnsaved } from "./base.js";
 import { retry } from "./pictures.js";
 import { showRates } from "./rates.js";
-import { Reviews } from "./reviews.js";
+import { Reviews, verdictText } from "./reviews.js";
 import { t } from "./texts.js";
 
 const article = document.getElementById("inspection");
@@ -63,6 +63,7 @@ if (document.querySelector(".stack")) {
 
 // --- reviews
 const buttons = [...document.querySelectorAll("[data-verdict]")];
+const goOn = byId("go-on");
 const said = byId("review-said");
 const wrong = byId("review-error");
 const reviews = new Reviews(article.dataset);
@@ -91,7 +92,7 @@ function leave() {
   leaving = setTimeout(stay, LEAVING_MS);
 }
 
-for (const link of document.querySelectorAll("#older, #newer")) {
+for (const link of document.querySelectorAll("#older, #newer, #next")) {
   link.addEventListener("click", (event) => {
     if (opensElsewhere(event)) return;
     if (!unsaved()) return leave();
@@ -136,12 +137,13 @@ document.addEventListener(
   { capture: true },
 );
 
-function showVerdict(verdict) {
-  for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.verdict === verdict));
-  said.textContent = verdict ? t("script.review.is", { verdict: t(`verdict.${verdict}`) }) : "";
+function showVerdict(review) {
+  const isGiven = ({ verdict, kind }) => verdict === review.verdict && (kind === undefined || kind === review.kind);
+  for (const button of buttons) button.setAttribute("aria-pressed", String(isGiven(button.dataset)));
+  said.textContent = t("script.review.is", { verdict: verdictText(review) });
 }
 
-async function review(verdict) {
+async function review({ verdict, kind }) {
   if (busy || !buttons.length) return;
   if (leaving !== null) return complain(t("script.review.leaving"));
   busy = true;
@@ -152,19 +154,20 @@ async function review(verdict) {
   const waited = setTimeout(() => (said.textContent = t("script.review.saving")), 2000);
   const before = said.textContent;
   try {
-    const given = { verdict };
+    const given = kind ? { verdict, kind } : { verdict };
     if (byId("reviewer").value.trim()) given.reviewer = byId("reviewer").value.trim();
     sending = byId("note").value.trim();
     if (sending) given.note = sending;
     await reviews.save(given);
-    if ("blind" in article.dataset) {
+    if (goOn.checked) next ??= byId("next");
+    if ("blind" in article.dataset && !next) {
       byId("note").value = sending = "";
       busy = false; // nothing is unsaved any more
       leave();
       return location.reload(); // with the decision
     }
-    showVerdict(verdict);
-    said.textContent = t("script.review.saved", { verdict: t(`verdict.${verdict}`) });
+    showVerdict(given);
+    said.textContent = t("script.review.saved", { verdict: verdictText(given) });
     if (!unsaved()) byId("note").value = ""; // text entered meanwhile stays for the next press
     if (byId("rates")) showRates(byId("rates"), category);
   } catch (error) {
@@ -184,16 +187,17 @@ async function review(verdict) {
 function explain(error) {
   if (!error.now) return complain(error.message);
   // Somebody was faster: show their review; the next press builds on it.
-  const { revision, verdict } = error.now;
-  reviews.see(revision);
-  showVerdict(verdict);
-  complain(t("script.review.conflict", { verdict: t(`verdict.${verdict}`) }));
+  reviews.see(error.now.revision);
+  showVerdict(error.now);
+  complain(t("script.review.conflict", { verdict: verdictText(error.now) }));
 }
 
 if (buttons.length) {
   byId("reviewer").value = remembered("flowgauge.reviewer", "");
   byId("reviewer").addEventListener("change", (event) => remember("flowgauge.reviewer", event.target.value.trim()));
-  for (const button of buttons) button.addEventListener("click", () => review(button.dataset.verdict));
+  for (const button of buttons) button.addEventListener("click", () => review(button.dataset));
+  goOn.checked = remembered("flowgauge.go_on", "off") === "on";
+  goOn.addEventListener("change", () => remember("flowgauge.go_on", goOn.checked ? "on" : "off"));
 }
 if (byId("rates")) showRates(byId("rates"), category);
 
@@ -206,11 +210,11 @@ byId("keys").addEventListener("click", () => help.showModal());
 
 let before = "50";
 const keys = {
-  g: () => review("good"),
-  d: () => review("defect"),
+  g: () => review({ verdict: "good" }),
+  d: () => review({ verdict: "defect" }),
   ArrowLeft: () => go(byId("older")),
   ArrowRight: () => go(byId("newer")),
-  n: () => go(byId("next")),
+  n: () => go("blind" in article.dataset ? null : byId("next")),
   h: () => {
     if (!heat || opacity.disabled) return;
     if (opacity.value !== "0") before = opacity.value;
@@ -219,6 +223,8 @@ const keys = {
   o: () => outlines?.click(),
   "?": () => help.showModal(),
 };
+
+buttons.filter((button) => button.dataset.kind).slice(0, 9).forEach((button, index) => (keys[index + 1] = () => button.click()));
 
 // Keys that a focused control handles itself. A slider or checkbox handles no other keys.
 const own = {

@@ -7,9 +7,14 @@ const LOOK_MS = 10000;
 // With these statuses the review may be saved: the answer was lost, or the review conflicts with itself.
 const UNSURE = [0, 409, 502, 504];
 
+// The verdict with its kind of defect, for people.
+export function verdictText({ verdict, kind }) {
+  return kind ? t("script.review.kind", { verdict: t(`verdict.${verdict}`), kind }) : t(`verdict.${verdict}`);
+}
+
 // True if a stored review was sent from this page.
 function isSame(kept, sent) {
-  const texts = ["verdict", "note", "reviewer"];
+  const texts = ["verdict", "kind", "note", "reviewer"];
   return (kept.key_id ?? "") === keyId && texts.every((name) => (kept[name] ?? "") === (sent[name] ?? ""));
 }
 
@@ -77,7 +82,7 @@ function list(review) {
   const verdict = document.createElement("strong");
   const time = document.createElement("time");
   item.dataset.revision = review.revision;
-  verdict.textContent = t(`verdict.${review.verdict}`);
+  verdict.textContent = verdictText(review);
   time.dateTime = review.created;
   item.append(verdict, " ", time, review.reviewer ? ` · ${review.reviewer}` : "");
   if (review.note) {

@@ -46,6 +46,7 @@ def test_a_review_is_an_event_of_its_transaction(database: Database) -> None:
         "decision": "REVIEW",
         "revision": 1,
         "verdict": "good",
+        "kind": None,
     }
     with pytest.raises(Exception, match="revision 1"):
         reviews.add_review(database, ANONYMOUS, identifier, "good", 0)

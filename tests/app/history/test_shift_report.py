@@ -44,6 +44,17 @@ def test_stations_are_sorted_with_no_station_first(each_database: Database) -> N
     assert list(stations(look(each_database))) == [None, "", "B", "b", "line 10", "line 2", "Ä"]
 
 
+def test_kinds_of_defect_come_most_frequent_first(each_database: Database) -> None:
+    kinds = ["dent", "scratch", None, "scratch"]
+    add(each_database, *(row(BEGIN + i, verdict="defect", kind=kind) for i, kind in enumerate(kinds)))
+    add(each_database, row(BEGIN, verdict="good"), row(BEGIN), row(BEGIN - 1, verdict="defect", kind="dent"))
+    assert [tuple(dict(one).values()) for one in look(each_database).kinds] == [
+        ("scratch", 2, 0.5, 0.5),
+        ("dent", 1, 0.25, 0.75),
+        (None, 1, 0.25, 1.0),
+    ]
+
+
 def test_hours_have_their_start_time(each_database: Database) -> None:
     add(
         each_database,
@@ -90,7 +101,7 @@ def test_report_can_be_of_one_station(database: Database) -> None:
     assert stations(found) == {"a": {"PASS": 1, "REJECT": 1}}
     assert hours(found) == {hour(0): {"REJECT": 1}, hour(1): {"PASS": 1}}
     assert ids(found) == expected[:1]
-    assert look(database, station="c") == ShiftDetails(stations=[], hours=[], rejects=[])
+    assert look(database, station="c") == ShiftDetails(stations=[], hours=[], rejects=[], kinds=[])
 
 
 def test_shift_excludes_its_end(database: Database) -> None:

@@ -47,14 +47,14 @@ class TestOne:
             assert {name: found[name] for name in answer} == answer
             assert found["created"] == clock.iso(clock.id_to_ms(answer["inspection_id"]))
             assert found["has_pictures"] is True
-            assert found["review"] == {"revision": 0, "verdict": None}
+            assert found["review"] == {"revision": 0, "verdict": None, "kind": None}
 
     def test_tells_the_latest_verdict(self, keyed: Keyed) -> None:
         [identifier] = add(keyed.database, row())
         for revision, verdict in enumerate(("good", "defect")):
             body = {"verdict": verdict, "expected_revision": revision}
             keyed.client.post(f"{LIST}/{identifier}/reviews", json=body, headers=keyed.show("operator"))
-            state = {"revision": revision + 1, "verdict": verdict}
+            state = {"revision": revision + 1, "verdict": verdict, "kind": None}
             assert get(keyed, f"{LIST}/{identifier}").json()["review"] == state
             assert get(keyed).json()["inspections"][0]["review"] == state
 

@@ -57,12 +57,14 @@ def brought(client: TestClient, **body: Any) -> dict[str, tuple[str, str | None,
     }
 
 
-def inspect(client: TestClient, data: bytes, verdict: str | None = None, **query: str) -> str:
+def inspect(
+    client: TestClient, data: bytes, verdict: str | None = None, kind: str | None = None, **query: str
+) -> str:
     answer = client.post("/v1/models/tiny/predict", content=data, params=query).json()
     path = answer["links"]["inspection"]
     assert client.get(path).status_code == 200  # it is in the history
     if verdict is not None:
-        review = {"verdict": verdict, "expected_revision": 0}
+        review = {"verdict": verdict, "kind": kind, "expected_revision": 0}
         assert client.post(f"{path}/reviews", json=review).status_code == 201
     identifier: str = answer["inspection_id"]
     return identifier
@@ -70,12 +72,13 @@ def inspect(client: TestClient, data: bytes, verdict: str | None = None, **query
 
 def test_reviews_become_labels(cap: TestClient, tiny_images: Images) -> None:
     good = inspect(cap, tiny_images["good"][0], "good", part_id="P-1")
-    bad = inspect(cap, tiny_images["defect"][0], "defect")
+    assert cap.post("/v1/products", json={"name": "tiny", "kinds": ["spot"]}).status_code == 201
+    bad = inspect(cap, tiny_images["defect"][0], "defect", "spot")
     plain = inspect(cap, tiny_images["good"][1])
     unknown = "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"
     assert brought(cap, inspections=[good, bad, plain, unknown]) == {
         good: ("stored", "good", None),
-        bad: ("stored", "defect", None),
+        bad: ("stored", "defect", "spot"),
         plain: ("unlabelled", None, None),
         unknown: ("failed", None, None),
     }

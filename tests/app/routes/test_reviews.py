@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 from app.database import clock
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
+from tests.app.support.services import refusal_detail
 
 GOOD = {"verdict": "good", "expected_revision": 0}
 
@@ -34,6 +35,7 @@ def test_answered_inspection_can_be_reviewed_at_once(
     assert review == {
         "revision": 1,
         "verdict": "good",
+        "kind": None,
         "reviewer": "Ada",
         "note": "fine\nreally",
         "key_id": None,
@@ -56,6 +58,26 @@ def test_a_later_revision_needs_to_know_of_the_earlier(keyed: Keyed) -> None:
     reviews = keyed.client.get(path(identifier), headers=key).json()["reviews"]
     assert [review["verdict"] for review in reviews] == ["good", "defect"]
     assert reviews[0]["key_id"] == keyed.keys["operator"].split("_")[1]
+
+
+def test_defect_has_a_kind_of_the_product(keyed: Keyed) -> None:
+    identifier, of_no_product = added(keyed), added(keyed, category="other")
+    key = keyed.show("operator")
+    keyed.client.post("/v1/products", json={"name": "tiny", "kinds": ["scratch", "dent"]}, headers=key)
+    scratch = {"verdict": "defect", "kind": "scratch", "expected_revision": 0}
+    for refused, place, words in (
+        ({**scratch, "kind": "crack"}, identifier, "it has 'scratch', 'dent'"),
+        ({**scratch, "verdict": "good"}, identifier, "no kind of defect"),
+        (scratch, of_no_product, "'other' is no product"),
+    ):
+        response = keyed.client.post(path(place), json=refused, headers=key)
+        assert words in refusal_detail(response, 400, "invalid-request")
+    assert keyed.client.post(path(identifier), json=scratch, headers=key).json()["kind"] == "scratch"
+    [listed] = keyed.client.get("/v1/inspections?verdict=defect", headers=key).json()["inspections"]
+    assert listed["review"] == {"revision": 1, "verdict": "defect", "kind": "scratch"}
+    again = {"verdict": "defect", "expected_revision": 1}
+    assert keyed.client.post(path(identifier), json=again, headers=key).json()["kind"] is None
+    assert keyed.client.get("/v1/inspections.csv", headers=key).text.count("scratch") == 0
 
 
 @pytest.mark.parametrize(

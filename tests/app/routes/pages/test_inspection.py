@@ -99,3 +99,33 @@ def test_what_cannot_be_promised_is_not(keyed: Keyed) -> None:
     [identifier] = add(keyed.database, row)
     assert "The set rate is 1%" in shown(keyed, identifier)
     assert "at most 4% of good parts on average; with 95 % confidence at most 12%" in shown(keyed, identifier)
+
+
+def test_reviewer_is_led_to_the_next_without_a_review(keyed: Keyed) -> None:
+    a, b, c, other = add(
+        keyed.database,
+        *(answered(category="one", verdict=verdict) for verdict in (None, "good", None)),
+        answered(category="other"),
+    )
+
+    def following(identifier: str, **query: str) -> list[str]:
+        return re.findall(r'id="next" href="/inspections/([0-9a-f-]{36})', shown(keyed, identifier, **query))
+
+    assert following(b, role="viewer") == []
+    assert following(b, role="operator") == [a]  # the next older one
+    assert following(a, role="operator") == [other]  # else the newest
+    assert following(a, role="operator", category="one") == [c]
+    assert following(other, role="operator", category="other") == []
+
+
+def test_kinds_of_the_product_are_offered(keyed: Keyed) -> None:
+    [identifier] = add(keyed.database, answered(verdict="defect", kind="dent"))
+    assert "data-kind" not in shown(keyed, identifier, "operator")
+    product = {"name": "tiny", "kinds": ["scratch", "dent"]}
+    keyed.client.post("/v1/products", json=product, headers=keyed.show("operator"))
+    text = shown(keyed, identifier, "operator")
+    assert re.findall(r'data-kind="(\w+)" aria-pressed="(\w+)"', text) == [
+        ("scratch", "false"),
+        ("dent", "true"),
+    ]
+    assert "Reviewed: Defect, dent." in text

@@ -50,6 +50,21 @@ def test_a_shift_in_figures(keyed: Keyed) -> None:
     assert "v1 (4)" in shown
 
 
+def test_kinds_of_defect(keyed: Keyed) -> None:
+    add(keyed.database, *(row(verdict="defect", kind=kind) for kind in ("dent", "=1+1", "=1+1", None)))
+    shown = text(keyed)
+    assert re.findall(r'<th scope="row" class="wrap-anywhere">(.*?)</th>\s*<td class="wide">', shown) == [
+        *("=1+1", "dent", "of no kind"),
+    ]
+    [link] = re.findall(r'href="(/v1/reports/shift/kinds.csv[^"]*)"', shown)
+    assert keyed.client.get(link, headers=keyed.show("viewer")).text.splitlines() == [
+        "category,kind,inspections,share,cumulative_share",
+        "tiny,'=1+1,2,0.5,0.5",
+        "tiny,dent,1,0.25,0.75",
+        "tiny,,1,0.25,1.0",
+    ]
+
+
 def test_hostile_names_are_text(keyed: Keyed) -> None:
     add(keyed.database, row(decision="REJECT", station="<script>1</script>", part_id="<img src=x>"))
     shown = page(keyed).text
