@@ -339,8 +339,8 @@ _RUN_MERGED: Final = [
 _REST_INTRODUCTION: Final = """
 A running server has the full schema at `/openapi.json` and a page to try it at `/docs`; both work
 offline. Send the API key as `X-API-Key` or as a bearer token. While a server has no key, requests from
-its own machine need none. Roles are `line`, `viewer`, `operator` and `admin`. A key may be limited to
-categories. Every answer has an `X-Request-ID`.
+its own machine need none. Roles are `line`, `viewer`, `inspector`, `operator` and `admin`. A key may be
+limited to categories. Every answer has an `X-Request-ID`.
 """
 _PREDICT_INTRODUCTION: Final = """
 The body is an image, or a form with the image as `file`. The form may have the fields `part_id`,

@@ -15,6 +15,7 @@ _SEE = frozenset({Permission.MODELS, Permission.RESULT, Permission.HISTORY})
 PERMISSIONS = {
     Role.LINE: frozenset({Permission.PREDICT, Permission.MODELS, Permission.RESULT}),
     Role.VIEWER: _SEE,
+    Role.INSPECTOR: _SEE | {Permission.PREDICT, Permission.REVIEW},
     Role.OPERATOR: _SEE | {Permission.REVIEW, Permission.TEACH, Permission.TUNE},
     Role.ADMIN: frozenset(Permission),
 }

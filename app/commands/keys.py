@@ -37,7 +37,8 @@ def create(
     role: Annotated[
         Role,
         typer.Option(
-            help="line predicts; viewer reads the history; operator also reviews and tunes; admin may do all."
+            help="line predicts; viewer reads the history; inspector predicts, reads and reviews; "
+            "operator reads, reviews, teaches and tunes; admin may do all."
         ),
     ],
     name: Annotated[str, typer.Option(help="Name for people, such as 'line 3'.")],
@@ -82,7 +83,7 @@ def list_keys(
         categories = "all categories" if key.categories is None else ", ".join(sorted(key.categories))
         state = key.invalid_reason(clock.now_ms()) or "valid"
         # repr() escapes control characters: a name is free text.
-        typer.echo(f"{key.id}  {key.role:<8}  {state:<15}  {key.name!r}  {categories}")
+        typer.echo(f"{key.id}  {key.role:<9}  {state:<15}  {key.name!r}  {categories}")
     if not keys:
         typer.echo(f"There are no keys in {place}: a server with this database needs none.", err=True)
 

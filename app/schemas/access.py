@@ -36,6 +36,7 @@ class Role(StrEnum):
 
     LINE = "line"
     VIEWER = "viewer"
+    INSPECTOR = "inspector"
     OPERATOR = "operator"
     ADMIN = "admin"
 

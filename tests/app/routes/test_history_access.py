@@ -4,9 +4,9 @@ from tests.app.conftest import Keyed
 from tests.app.routes.pages.rows import add, answered
 
 # "limited" is an administrator's key of category tiny alone.
-READERS = {"viewer", "operator", "admin", "limited"}
+READERS = {"viewer", "inspector", "operator", "admin", "limited"}
 ANYBODY = {"line", *READERS}
-OF_ALL = {"viewer", "operator", "admin"}
+OF_ALL = {"viewer", "inspector", "operator", "admin"}
 REVIEW = {"verdict": "good", "expected_revision": 9}  # a conflict, so that nothing is changed
 ALLOWED = {
     "/v1/inspections": READERS,
@@ -20,11 +20,11 @@ ALLOWED = {
     "/v1/inspections/TINY/reviews": READERS,
     "/v1/inspections/OTHER/reviews": OF_ALL,
     "POST /v1/inspections/TINY/reviews": READERS - {"viewer"},
-    "POST /v1/inspections/OTHER/reviews": {"operator", "admin"},
+    "POST /v1/inspections/OTHER/reviews": OF_ALL - {"viewer"},
     "/v1/models/other/rates": OF_ALL,
     "/v1/models/other/drift": OF_ALL,
     "/v1/models/other/thresholds/outlook": OF_ALL,
-    "/v1/models/other/training-set": {"operator", "admin"},
+    "/v1/models/other/training-set": OF_ALL - {"viewer"},
     **{f"/v1/inspections/TINY{name}": ANYBODY for name in ("", "/overlay.png", "/source", "/map.npy")},
     **{f"/v1/inspections/OTHER{name}": {"line", *OF_ALL} for name in ("", "/heatmap.png", "/source")},
     **dict.fromkeys(("/scores", "/report", "/wall/counts"), READERS),
@@ -34,7 +34,8 @@ ALLOWED = {
     "/products": ANYBODY,
     "/products/tiny": READERS,
     "/products/other": OF_ALL,
-    "/inspect": {"line", "admin", "limited"},
+    "/inspect": {"line", "inspector", "admin", "limited"},
+    "/audit": READERS - {"viewer"},
 }
 
 

@@ -13,7 +13,7 @@ from app.schemas.problem import ProblemDetails
 Document = dict[str, Any]
 # Every route that needs a key, by the roles whose keys it takes.
 ROLES = {
-    "line, viewer, operator, admin": """
+    "line, viewer, inspector, operator, admin": """
         POST /logout
         GET /v1/session /v1/models /v1/models/{category} /v1/models/{category}/versions/{version}
         GET /v1/models/{category}/versions/{version}/report/{name} /v1/models/{category}/thresholds
@@ -22,13 +22,13 @@ ROLES = {
         GET /v1/inspections/{inspection_id}/source /v1/inspections/{inspection_id}/map.npy
         GET /v1/parts/{part_id} /v2 /v2/models/{category} /v2/models/{category}/versions/{version}
     """,
-    "line, admin": """
+    "line, inspector, admin": """
         POST /v1/models/{category}/predict /v1/models/{category}/versions/{version}/predict
         POST /v1/models/{category}/predict:batch /v2/models/{category}/infer
         POST /v2/models/{category}/versions/{version}/infer
         GET /v2/models/{category}/ready /v2/models/{category}/versions/{version}/ready
     """,
-    "viewer, operator, admin": """
+    "viewer, inspector, operator, admin": """
         GET /metrics /v1/models/{category}/thresholds/outlook /v1/models/{category}/rates
         GET /v1/models/{category}/learning
         GET /v1/models/{category}/drift /v1/deletions /v1/inspections /v1/inspections.ndjson
@@ -39,12 +39,15 @@ ROLES = {
         GET /v1/products/{category}/images/{image} /v1/products/{category}/images/{image}/source
         GET /v1/products/{category}/images/{image}/thumbnail
     """,
+    "inspector, operator, admin": """
+        POST /v1/inspections/{inspection_id}/reviews
+        GET /v1/models/{category}/training-set
+    """,
     "operator, admin": """
         PATCH /v1/models/{category}/thresholds
         PUT /v1/models/{category}/region
         DELETE /v1/models/{category}/region /v1/models/{category}/calibrations
-        POST /v1/models/{category}/calibrations /v1/inspections/{inspection_id}/reviews
-        GET /v1/models/{category}/training-set
+        POST /v1/models/{category}/calibrations
         POST /v1/models/{category}/learning /v1/products /v1/products/{category}/images
         POST /v1/jobs /v1/jobs/{job_id}:cancel
         POST /v1/products/{category}/images:import
