@@ -92,8 +92,7 @@ def import_images(name: str, **what: Any) -> Call[ImportedImages]:
 
     Args:
         name: of the product.
-        what: one of inspections (ids), filter and folder; label, kind; cursor, the `next_cursor` of the
-            page before.
+        what: inspections (ids) or folder; label, kind; cursor, the `next_cursor` of the page before.
 
     Raises:
         ValueError: the arguments do not fit together.

@@ -9,10 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Row, select
 
 from app.auth.permissions import Caller
-from app.database import clock
 from app.database.tables import inspections
 from app.errors.problems import Problem
-from app.history import queries
 from app.history.history import History
 from app.history.inspection_files import InspectionFiles
 from app.products.image_store import RefusedImage
@@ -23,7 +21,6 @@ from app.schemas.products import (
     MASK_FOLDERS,
     MAX_IMPORTED,
     DefectKind,
-    InspectionSelection,
     NewImport,
 )
 from app.schemas.texts import MAX_TEXT
@@ -56,27 +53,15 @@ class ImportPage(NamedTuple):
         return {candidate.kind for candidate in self.candidates if candidate.kind is not None}
 
 
-def find_inspections(history: History, caller: Caller, new: NewImport, product: str) -> ImportPage:
-    """Find the images of inspections, by their ids or by a filter.
-
-    Raises:
-        Problem: forbidden if the caller's key is not for the filter's category.
-    """
-    next_cursor = None
+def find_inspections(history: History, caller: Caller, new: NewImport, ids: Sequence[str]) -> ImportPage:
+    """Find the images of inspections by their ids."""
     with history.database.read() as connection:
-        if new.filter is not None:
-            where = _to_filter(new.filter, caller, product, reviewed=True if new.label is None else None)
-            found = queries.find_page(connection, where, MAX_IMPORTED + 1, new.cursor)
-            ids = [row.id for row in found[:MAX_IMPORTED]]
-            next_cursor = ids[-1] if len(found) > MAX_IMPORTED else None
-        else:
-            ids = new.inspections or []
         chosen = select(inspections).where(inspections.c.id.in_(ids))
         rows = {row.id: row for row in connection.execute(chosen)}
     candidates = [
         _of_inspection(identifier, rows.get(identifier), history.files, caller, new) for identifier in ids
     ]
-    return ImportPage(candidates, next_cursor)
+    return ImportPage(candidates, None)
 
 
 def find_in_folder(settings: Settings, new: NewImport, folder: str) -> ImportPage:
@@ -104,26 +89,6 @@ def find_in_folder(settings: Settings, new: NewImport, folder: str) -> ImportPag
         verdict, kind = label or ("good", None)
         candidates.append(Candidate(name, data, verdict, kind, "folder", part))
     return ImportPage(candidates, shown[-1] if len(names) > len(shown) else None)
-
-
-def _to_filter(
-    selection: InspectionSelection, caller: Caller, product: str, *, reviewed: bool | None
-) -> queries.InspectionFilter:
-    category = product if selection.category is None else selection.category
-    caller.require_category(category)
-    times = (selection.made_from, selection.made_before)
-    from_ms, to_ms = (None if time is None else clock.from_datetime(time) for time in times)
-    return queries.InspectionFilter(
-        category=category,
-        decision=selection.decision,
-        part_id=selection.part_id,
-        station=selection.station,
-        verdict=selection.verdict,
-        audit=selection.audit,
-        reviewed=reviewed,
-        from_ms=from_ms,
-        to_ms=to_ms,
-    )
 
 
 def _of_inspection(

@@ -113,7 +113,8 @@ async def import_images(
             await run_in_threadpool(products.add_kinds, category, page.kinds())
         else:
             await history.wait_until_filed()
-            page = await run_in_threadpool(imports.find_inspections, history, caller, new, category)
+            ids = new.inspections or []
+            page = await run_in_threadpool(imports.find_inspections, history, caller, new, ids)
         work = store_images(page.candidates, products.images, pipeline, category)
         outcomes = await cancel_on_disconnect(request, work)
         detail["images"] = count_outcomes(outcomes)

@@ -1,6 +1,5 @@
 """Schemas of products and of the images in their datasets."""
 
-from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
@@ -9,7 +8,7 @@ from .body import Body
 from .history import Verdict
 from .jobs import Teaching
 from .models import VersionName
-from .predict import Decision, Sha256
+from .predict import Sha256
 from .problem import ProblemDetails
 from .texts import MAX_TEXT, TEXT_PATTERN
 from .timestamp import Timestamp
@@ -213,28 +212,12 @@ class ImportedImages(StoredImages):
     )
 
 
-class InspectionSelection(Body):
-    """Inspections to import, the newest first. Missing fields select all."""
-
-    category: str | None = Field(None, description="By default the product's.", examples=["bottle"])
-    decision: Decision | None = None
-    verdict: Verdict | None = Field(None, description="Of the latest review.")
-    station: OptionalText = None
-    part_id: OptionalText = None
-    audit: bool | None = Field(None, description="Only in, or only outside, the audit sample.")
-    made_from: datetime | None = Field(
-        None, alias="from", description="Earliest time; UTC without an offset."
-    )
-    made_before: datetime | None = Field(None, alias="to", description="End of the time, excluded.")
-
-
 class NewImport(Body):
-    """Images to add to a dataset, by one of `inspections`, `filter` and `folder`."""
+    """Images to add to a dataset, by one of `inspections` and `folder`."""
 
     inspections: list[str] | None = Field(
         None, min_length=1, max_length=MAX_IMPORTED, description="Ids of inspections."
     )
-    filter: InspectionSelection | None = None
     folder: OptionalText = Field(
         None,
         description="A folder of the server within FLOWGAUGE_IMPORT_FOLDERS, or relative to one.",
@@ -250,8 +233,8 @@ class NewImport(Body):
 
     @model_validator(mode="after")
     def _require_one_source(self) -> Self:
-        if sum(one is not None for one in (self.inspections, self.filter, self.folder)) != 1:
-            raise ValueError("name exactly one of inspections, filter and folder")
+        if (self.inspections is None) == (self.folder is None):
+            raise ValueError("name one of inspections and folder")
         if self.kind is not None and self.label != "defect":
             raise ValueError("a kind needs the label defect")
         return self

@@ -9,6 +9,7 @@ import { BUSY, RETRY_S, onChosen, onDrop, problemList, readable } from "./sendin
 import { number, t } from "./texts.js";
 
 const BATCH = 10; // images in a request
+const IMPORTED = 100; // inspections in a request
 const UPLOAD_MS = 300000;
 const IMAGE = /\.(png|jpe?g|bmp|tiff?|webp)$/i;
 const GOOD = /^(good|ok|normal)$/i;
@@ -204,8 +205,8 @@ async function takeDropped(data) {
   }
 }
 
-// Imports page by page; the server reads the images.
-async function bring(body, button, nothing) {
+// Imports page by page; the server reads the images. `pageOf` gives the body of a page, and the cursor of the next.
+async function bring(pageOf, button, nothing) {
   begin();
   let found = 0;
   button.disabled = true;
@@ -213,11 +214,12 @@ async function bring(body, button, nothing) {
   try {
     let cursor = null;
     do {
-      const answer = await api(`${path}/images:import`, { method: "POST", body: { ...body, ...(cursor && { cursor }) }, timeoutMs: UPLOAD_MS });
-      found += answer.items.length;
-      counts.total += answer.items.length;
-      receive(answer);
-      cursor = answer.next_cursor;
+      const { body, next } = await pageOf(cursor);
+      const answer = body && (await api(`${path}/images:import`, { method: "POST", body, timeoutMs: UPLOAD_MS }));
+      found += answer?.items.length ?? 0;
+      counts.total += answer?.items.length ?? 0;
+      if (answer) receive(answer);
+      cursor = next ?? answer?.next_cursor;
       progress.textContent = found || cursor ? summary() : t(nothing);
     } while (cursor);
   } catch (error) {
@@ -244,13 +246,18 @@ byId("camera-open").addEventListener("click", () => openCamera((file) => add([fi
 byId("history-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const { verdict, station, from } = event.target.elements;
-  const filter = { verdict: verdict.value };
-  if (station.value.trim()) filter.station = station.value.trim();
-  if (from.value) filter.from = new Date(`${from.value}T00:00`).toISOString(); // in the browser's time zone
-  bring({ filter }, event.submitter ?? event.target.querySelector("button"), "script.teach.add.no_inspections");
+  const search = { category: passed.category, verdict: verdict.value, limit: IMPORTED };
+  if (station.value.trim()) search.station = station.value.trim();
+  if (from.value) search.from = new Date(`${from.value}T00:00`).toISOString(); // in the browser's time zone
+  const pageOf = async (cursor) => {
+    const { inspections, next_cursor: next } = await api(`/v1/inspections?${new URLSearchParams({ ...search, ...(cursor && { cursor }) })}`);
+    return { body: inspections.length ? { inspections: inspections.map((one) => one.inspection_id) } : null, next };
+  };
+  bring(pageOf, event.submitter ?? event.target.querySelector("button"), "script.teach.add.no_inspections");
 });
 byId("server-form")?.addEventListener("submit", (event) => {
   event.preventDefault();
   const { folder, label } = event.target.elements;
-  bring({ folder: folder.value.trim(), ...(label.value && { label: label.value }) }, event.submitter ?? event.target.querySelector("button"), "script.teach.add.no_files");
+  const body = { folder: folder.value.trim(), ...(label.value && { label: label.value }) };
+  bring((cursor) => ({ body: { ...body, ...(cursor && { cursor }) } }), event.submitter ?? event.target.querySelector("button"), "script.teach.add.no_files");
 });

@@ -93,21 +93,6 @@ def test_reviews_become_labels(cap: TestClient, tiny_images: Images) -> None:
     }
 
 
-def test_filter_is_imported_page_by_page(
-    cap: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(imports, "MAX_IMPORTED", 2)
-    ids = [inspect(cap, data, "good", station="s1") for data in tiny_images["good"][:3]]
-    inspect(cap, tiny_images["good"][3], "good", station="s2")
-    inspect(cap, tiny_images["good"][4], station="s1")  # not reviewed
-    selected = {"category": "tiny", "station": "s1", "from": "2020-01-01T00:00:00Z"}
-    first = bring(cap, filter=selected).json()
-    assert [item["filename"] for item in first["items"]] == [ids[2], ids[1]]
-    second = bring(cap, filter=selected, cursor=first["next_cursor"]).json()
-    assert ([item["filename"] for item in second["items"]], second["next_cursor"]) == ([ids[0]], None)
-    assert brought(cap, filter={"verdict": "good"}) == {}  # of the category "cap"
-
-
 def test_deleted_image_of_an_inspection_is_reported(cap: TestClient, tiny_images: Images) -> None:
     gone = inspect(cap, tiny_images["good"][0])
     remove_files(history_of(cap))
@@ -128,8 +113,6 @@ def test_inspection_of_another_category_is_unknown_to_a_key(
         sent = {"inspections": [answer["inspection_id"]], "label": "good"}
         [item] = keyed.client.post(f"{URL}:import", json=sent, headers=limited).json()["items"]
         assert (item["status"], item["problem"]["type"]) == ("failed", "unknown-inspection")
-        other = keyed.client.post(f"{URL}:import", json={"filter": {"category": "tiny"}}, headers=limited)
-        assert "not for category" in refusal_detail(other, 403, "forbidden")
 
 
 def test_folder_names_become_labels(cap: TestClient, allowed: Path) -> None:
@@ -234,7 +217,6 @@ def test_broken_file_does_not_stop_the_folder(cap: TestClient, allowed: Path) ->
         {"folder": ".", "label": "defect", "kind": "unknown"},
         {"inspections": []},
         {"inspections": ["x"] * 101},
-        {"filter": {"colour": "red"}},
         {"folder": "a\0b"},
     ],
 )
