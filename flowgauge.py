@@ -9,9 +9,11 @@ import ctypes
 import errno
 import importlib
 import io
+import json
 import os
 import sys
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -121,6 +123,12 @@ COMMANDS = {
 class FrontDoor(TyperGroup):
     """A group whose commands are stand-ins with a name and a line of help until one is called."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Notice `--progress json`: then an error is an event, too, see `flows.fastflow.progress`."""
+        wanted = "--progress=json" in args or ("--progress", "json") in pairwise(args)
+        ctx.meta["flowgauge.events"] = wanted
+        return super().parse_args(ctx, args)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command as usual, then put the real one in the place of its stand-in."""
         name, stand_in, rest = super().resolve_command(ctx, args)
@@ -132,12 +140,18 @@ class FrontDoor(TyperGroup):
         """Run the command; turn the failures a user can act on into a line and an exit code."""
         try:
             return super().invoke(ctx)
+        except typer.Exit:
+            raise
         except KeyboardInterrupt:
             kept = COMMANDS[ctx.invoked_subcommand].interrupted if ctx.invoked_subcommand else ""
             typer.echo(f"\ninterrupted: {kept or _NOTHING_LEFT}", err=True)
             raise typer.Exit(130) from None
         except Exception as error:
             reason = _reason(error)
+            if ctx.meta["flowgauge.events"]:
+                wrong_usage = error.format_message() if hasattr(error, "format_message") else None
+                message = reason or wrong_usage or f"{type(error).__name__}: {error}"
+                typer.echo(json.dumps({"event": "error", "message": message}))
             if reason is None or os.environ.get("FLOWGAUGE_DEBUG") == "1":
                 raise
             typer.echo(f"error: {reason}", err=True)

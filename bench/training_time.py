@@ -164,7 +164,7 @@ class Stopwatch:
             self.marks.append((time.monotonic(), time.process_time()))
 
     @contextmanager
-    def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    def stage(self, title: str, total: int) -> Iterator[Callable[[float], None]]:
         """Record the duration of a stage."""
         del total
         start = time.monotonic()

@@ -16,8 +16,8 @@ OURS = {*ROOMS, "flowgauge", "tests", "examples", "bench", "docs"}
 LAYERS = {
     whole: names.split()
     for whole, names in {
-        "flows.fastflow": "config manifest files imaging calibration bundle backbones model scoring engines "
-        "inference detector export learning",
+        "flows.fastflow": "config progress manifest files imaging calibration bundle backbones model scoring "
+        "engines inference detector export learning",
         "training": "versions config terminal data features fit run run_all evaluation density commands",
         "app": "settings schemas database errors telemetry scheduling http events auth registry history "
         "inspection recalibration learning products jobs open_inference backup web middleware dependencies "

@@ -1,5 +1,6 @@
 """The command line: light --help, one line per error, documented exit codes."""
 
+import json
 import os
 import re
 import signal
@@ -96,6 +97,22 @@ def test_internal_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp
     result = CliRunner().invoke(flowgauge.app, ["doctor"])
     assert str(result.exception) == "defect"
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--data", "/nowhere", "--category", "x"], 1, "there is no data folder /nowhere"),
+        (["--data", "x"], 2, "Invalid value for '--category' / '--all': choose the categories"),
+        (["--dada", "x"], 2, "No such option: --dada"),
+    ],
+)
+def test_error_is_an_event_if_events_are_wanted(arguments: list[str], code: int, message: str) -> None:
+    for form in (["--progress=json"], ["--progress", "json"]):
+        result = CliRunner().invoke(flowgauge.app, ["train", *arguments, *form])
+        told = json.loads(result.stdout)
+        assert (result.exit_code, told["event"]) == (code, "error")
+        assert told["message"].startswith(message)
 
 
 REPLACED = """

@@ -48,6 +48,7 @@ def train(
     progress: Progress,
     backbones: BackboneLoader | None = None,
     displace: bool = True,
+    make_active: bool = True,
 ) -> TrainedBundle:
     """Train, calibrate and publish a model of one category, and make it the active one.
 
@@ -60,6 +61,7 @@ def train(
         resume: continue a killed run, or reuse a finished one, if settings and images are the same.
         backbones: loader shared by successive runs, so that the backbone is loaded once.
         displace: activate a reused model even if another one was activated since.
+        make_active: False leaves the active model as it is.
 
     Raises:
         ConfigError, DatasetError, PartsError, FileError, ImageError, AugmentError, WeightsError, EngineError,
@@ -73,7 +75,7 @@ def train(
     with lock_folder(run.folder):
         published = find_published(run.folder, run.identity, models, category)
         if resume and published is not None:
-            reuse_version(run, published, displace=displace)
+            reuse_version(run, published, displace=displace, make_active=make_active)
             return TrainedBundle(published, reused=True)
         check_run(run)
         extractor = load_extractor(run)
@@ -89,6 +91,7 @@ def train(
             scorers = build_scorers(run, extractor, fit_flows(run, features, tiles, log))
             calibrations = calibrate_engines(run, scorers)
             descriptions = describe_good_images(run, scorers, calibrations)
-        bundle = publish_version(run, scorers, calibrations, descriptions)
+        with progress.stage("publish", 1):
+            bundle = publish_version(run, scorers, calibrations, descriptions, make_active=make_active)
         progress.say(f"it took {duration(time.monotonic() - start)}")
         return TrainedBundle(bundle, reused=False)

@@ -13,6 +13,7 @@ from app.commands.options import (
     CategoryOption,
     Device,
     Models,
+    ProgressFormat,
     Threads,
     VersionOption,
     require_precision,
@@ -48,6 +49,7 @@ def calibrate(
     threads: Threads = None,
     device: Device = "auto",
     as_json: AsJson = False,
+    progress: ProgressFormat = "text",
 ) -> None:
     """Recalibrate a model with good images of the line, without training.
 
@@ -62,6 +64,7 @@ def calibrate(
     from app.recalibration.image_folder import FolderError, find_images, measure_images
     from app.registry.loader import Loader
     from flows.fastflow.bundle import image_digests, models_folder
+    from flows.fastflow.progress import JsonProgress, write_event
 
     engine = require_precision(precision)
     if not 1 <= len(reason) <= 500 or station == "":
@@ -78,14 +81,17 @@ def calibrate(
     fitted = image_digests.read_digests(folder, detector.manifest)
     known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:
-        measured = measure_images(detector, found, fitted, quiet=as_json)
+        reporter = JsonProgress({"calibrate": 1}) if progress == "json" else None
+        measured = measure_images(detector, found, fitted, reporter, quiet=as_json)
         result = _recalibrate(models, detector, list(measured.values()), fitted, station, reason)
         result |= {
             "of_parts": len(measured) < len(found.files),
             "parts_file": found.parts_file and str(found.parts_file),
         }
         detail |= result
-    if as_json:
+    if progress == "json":
+        write_event("result", **known, **result)
+    elif as_json:
         typer.echo(json.dumps({**known, **result}, indent=1))
     else:
         _print({**known, **result}, {name: image.measurement.score for name, image in measured.items()})

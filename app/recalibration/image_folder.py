@@ -18,6 +18,7 @@ from flows.fastflow.imaging.decoder import read_image
 from flows.fastflow.imaging.image_errors import ImageError
 from flows.fastflow.imaging.image_files import find_image_files
 from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
+from flows.fastflow.progress import JsonProgress
 
 _MAX_LEVELS: Final = 4  # levels above the images' folder that may hold a parts.txt
 
@@ -66,7 +67,12 @@ def find_images(folder: Path, *, recursive: bool) -> FolderImages:
 
 
 def measure_images(
-    detector: Detector, images: FolderImages, fitted: ImageDigests | None, *, quiet: bool
+    detector: Detector,
+    images: FolderImages,
+    fitted: ImageDigests | None,
+    progress: JsonProgress | None = None,
+    *,
+    quiet: bool = False,
 ) -> dict[str, MeasuredImage]:
     """Score one image of each part, one by one as on the line; return them by name.
 
@@ -80,7 +86,11 @@ def measure_images(
     require_usable_images(list(zip(names, hashes, strict=True)), fitted)
     measured, unreadable = {}, []
     rows = pick_one_per_part(images.parts, hashes).tolist()
-    for row in track(rows, "Scoring", console=Console(stderr=True), transient=True, disable=quiet):
+    if progress is not None:
+        tracked = progress.track(rows, "calibrate", len(rows))
+    else:
+        tracked = iter(track(rows, "Scoring", console=Console(stderr=True), transient=True, disable=quiet))
+    for row in tracked:
         try:
             image = read_image(images.files[names[row]], sample_bits=detector.manifest.sample_bits)
         except ImageError as error:

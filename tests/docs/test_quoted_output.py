@@ -32,10 +32,9 @@ def pattern(line: str) -> str:
         (r"\bof (bottle|tiny)\b", "of CATEGORY"),
         (r"station \S+:", "station NAME:"),
         (r"\([0-9a-f]{12}\)", "(DIGEST)"),
-        (r"(\d+ min )?[\d.]+ s\b", "TIME"),
+        (r"(\d+ min )?[\d.]+ s\b|\d+ min\b", "TIME"),
         (r"[-+]?\d[\d.]*", "N"),
         (r"N( +N)+", "N"),
-        (r"epoch +", "epoch "),
     ):
         line = re.sub(found, placeholder, line)
     return line

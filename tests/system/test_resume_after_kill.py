@@ -41,7 +41,7 @@ def test_killed_training_resumes_to_the_same_weights(
     command += ["--epochs", "12"]
     flowgauge.run(*command, "--models", "undisturbed/models", "--runs", "undisturbed/runs")
     models, runs = flowgauge.cwd / "models", flowgauge.cwd / "runs"
-    kill_after(flowgauge, [*command, "--resume"], "epoch   2/12")
+    kill_after(flowgauge, [*command, "--resume"], "epoch 2 of 12")
     expect_nothing_half_written(models)
 
     flowgauge.run(*command, "--resume")

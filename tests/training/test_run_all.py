@@ -30,7 +30,7 @@ class Said(Silent):
         if self.interrupted_at and line.startswith(self.interrupted_at):
             raise KeyboardInterrupt
 
-    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[float], None]]:
         self.lines.append(f"{title} ...")
         return super().stage(title, total)
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from training.commands.options import ProgressFormat
+
 if TYPE_CHECKING:
     from training.data.check.findings import DataCheck
 
@@ -31,6 +33,7 @@ def check_images(
         int,
         typer.Option(help="Bits of a 16-bit sample that the camera uses, e.g. 12.", min=8, max=16),
     ] = 16,
+    progress: ProgressFormat = "text",
 ) -> None:
     """Find images that are corrupt, copied, of another size, or unlike the other good ones.
 
@@ -39,24 +42,23 @@ def check_images(
 
     Example: flowgauge data check --data datasets/elpv --category solar_cell
     """
-    from rich.console import Console
-
     from flows.fastflow.bundle.models_folder import require_category
+    from flows.fastflow.progress import write_event
     from training.data.check.data_check import check_data
-    from training.terminal.progress import ConsoleProgress
+    from training.terminal.progress import open_progress
 
-    progress = ConsoleProgress(Console())
-    checked = check_data(data, category, threads=threads, sample_bits=sample_bits, stage=progress.stage)
-    progress.say(f"{data / category}, laid out as {checked.layout}")
+    reporter = open_progress(progress, {"data": 1})
+    checked = check_data(data, category, threads=threads, sample_bits=sample_bits, stage=reporter.stage)
+    reporter.say(f"{data / category}, laid out as {checked.layout}")
     if checked.no_test is not None:
-        progress.say(f"no test images: {checked.no_test}")
-    for line in checked.lines(shown):
-        progress.say(line)
-    for line in _limits_of_run(checked):
-        progress.say(line)
+        reporter.say(f"no test images: {checked.no_test}")
+    for line in [*checked.lines(shown), *_limits_of_run(checked)]:
+        reporter.say(line)
     if json is not None:
         json.write_text(checked.model_dump_json(indent=1), encoding="utf-8")
     require_category(category)  # training would refuse the name, perhaps after hours of others
+    if progress == "json":
+        write_event("result", **checked.model_dump(mode="json"))
     if checked.errors:
         raise typer.Exit(1)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.commands.options import Data, Device
+from training.commands.options import Data, Device, ProgressFormat
 
 if TYPE_CHECKING:
     from flows.fastflow.manifest import Precision
@@ -54,6 +54,7 @@ def evaluate(
     compare: Compare = False,
     compare_python: ComparePython = None,
     compare_coreset: CompareCoreset = None,
+    progress: ProgressFormat = "text",
 ) -> None:
     """Measure published models on test images that training never reads.
 
@@ -66,19 +67,19 @@ def evaluate(
     Example: flowgauge evaluate --data datasets/elpv --category solar_cell
     """
     import torch
-    from rich.console import Console
 
+    from flows.fastflow.progress import write_event
     from training.evaluation.evaluate import categories_with_models, evaluate_version
-    from training.terminal.progress import ConsoleProgress
+    from training.terminal.progress import open_progress
 
     engine = _parse_precision(precision)
     if threads is not None:
         torch.set_num_threads(threads)
     peers = _peer_settings(compare_python, compare_coreset, compare=compare)
     names = list(dict.fromkeys(category)) if category else categories_with_models(data, models)
-    if version is not None and len(names) > 1:
-        raise typer.BadParameter("a version belongs to one category; name it with --category")
-    progress = ConsoleProgress(Console())
+    if len(names) > 1 and (version is not None or progress == "json"):
+        raise typer.BadParameter("a version or a JSON result is of one category; name it with --category")
+    reporter = open_progress(progress, {"data": 1, "evaluate": 9})
     measure = partial(
         evaluate_version,
         data,
@@ -88,9 +89,11 @@ def evaluate(
         device=device,
         precision=engine,
         peers=peers,
-        progress=progress,
+        progress=reporter,
     )
-    _measure_each(names, measure, out, progress, is_named=bool(category))
+    done = _measure_each(names, measure, out, reporter, is_named=bool(category))
+    if progress == "json":
+        write_event("result", summary=done[0].summary, report=str(done[0].report))
 
 
 def _parse_precision(name: str) -> "Precision":
@@ -122,7 +125,7 @@ def _measure_each(
     progress: "Progress",
     *,
     is_named: bool,
-) -> None:
+) -> "list[EvaluatedVersion]":
     """Evaluate categories in turn, print the results, and write the index; exit with 1 if one failed.
 
     One of several that fails does not stop the others.
@@ -159,3 +162,4 @@ def _measure_each(
             progress.say(f"  {name}: {reason}")
     if failed or not done:
         raise typer.Exit(1)
+    return done

@@ -1,12 +1,15 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 Data = Annotated[Path, typer.Option(help="Folder of the categories; see docs/how-to/prepare-data.md.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+ProgressFormat = Annotated[
+    Literal["text", "json"], typer.Option(help="text for people, json for programs: an event a line.")
+]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a fitted flow.")]
 Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]

@@ -1,18 +1,19 @@
 """`flowgauge train`: learn a category from images of good parts."""
 
+import math
 import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from training.commands.options import Data
+from training.commands.options import Data, ProgressFormat
 
 if TYPE_CHECKING:
     from training.run import TrainedBundle
     from training.run_all import CategoryResult
-    from training.terminal.progress import ConsoleProgress
+    from training.terminal.progress import Progress
 
 Categories = Annotated[list[str] | None, typer.Option(help="Name of the category's folder. May be repeated.")]
 All = Annotated[bool, typer.Option("--all", help="Train all categories of the data folder.")]
@@ -30,6 +31,9 @@ Runs = Annotated[
 Starter = Annotated[
     bool, typer.Option("--starter", help="Fit a starter version to 10 or more images, in seconds.")
 ]
+NoActivate = Annotated[
+    bool, typer.Option("--no-activate", help="Publish the version, and leave the active one as it is.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue a stopped run, or reuse a finished one.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the split and of the fit.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the images.")]
@@ -37,6 +41,10 @@ TargetFpr = Annotated[float | None, typer.Option(help="Share of good parts that 
 Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 TensorBoard = Annotated[Path | None, typer.Option(help="Folder of logs for TensorBoard.")]
+
+# Seconds with 200 images on two cores.
+_STAGES: Final = {"data": 3, "features": 14, "fit": 240, "calibrate": 6, "describe": 20, "publish": 4}
+_STARTER_STAGES: Final = {"data": 1, "features": 3, "calibrate": 6, "publish": 2}
 
 
 def train(
@@ -55,6 +63,8 @@ def train(
     threads: Threads = None,
     device: Device = None,
     tensorboard: TensorBoard = None,
+    no_activate: NoActivate = False,
+    progress: ProgressFormat = "text",
 ) -> None:
     """Learn a category from images of good parts, calibrate it and publish it.
 
@@ -72,12 +82,10 @@ def train(
     - flowgauge train --data line3 --category valve --starter
     - flowgauge train --data mvtec --all --resume
     """
-    from rich.console import Console
-
     from training.config.load_config import load_config
     from training.run import train as run
     from training.run_all import train_each
-    from training.terminal.progress import ConsoleProgress
+    from training.terminal.progress import open_progress
 
     names = _category_names(data, category or [], every=every)
     overrides = {"seed": seed, "epochs": epochs, "target_fpr": target_fpr, "threads": threads}
@@ -85,17 +93,20 @@ def train(
     configs = {name: load_config(config, name, preset=preset, **overrides, **places) for name in names}
     if starter:
         configs = {name: settings.as_starter() for name, settings in configs.items()}
-    progress = ConsoleProgress(Console())
-    _print_notes(data, names, config, progress, every=every)
-    if every or len(names) > 1:
-        results = train_each(configs, data, models=models, runs=runs, resume=resume, progress=progress)
-        _print_results(results, runs, progress)
+    several, active = every or len(names) > 1, not no_activate
+    if several and (no_activate or progress == "json"):
+        raise typer.BadParameter("--no-activate and --progress json are for one category; name it")
+    reporter = open_progress(progress, _STARTER_STAGES if starter else _STAGES)
+    _print_notes(data, names, config, reporter, every=every)
+    if several:
+        results = train_each(configs, data, models=models, runs=runs, resume=resume, progress=reporter)
+        _print_results(results, runs, reporter)
         return
     [(name, settings)] = configs.items()
-    outcome = run(settings, data, name, models=models, runs=runs, resume=resume, progress=progress)
-    _print_threshold(outcome, progress)
-    progress.say(f"published and active: {outcome.bundle}")
-    _print_next(data, name, models, progress)
+    outcome = run(
+        settings, data, name, models=models, runs=runs, resume=resume, progress=reporter, make_active=active
+    )
+    _report(outcome, data, models, reporter, is_active=active, as_event=progress == "json")
 
 
 def _category_names(data: Path, given: list[str], *, every: bool) -> list[str]:
@@ -111,61 +122,105 @@ def _category_names(data: Path, given: list[str], *, every: bool) -> list[str]:
 
 
 def _print_notes(
-    data: Path, names: Collection[str], config: Path | None, progress: "ConsoleProgress", *, every: bool
+    data: Path, names: Collection[str], config: Path | None, reporter: "Progress", *, every: bool
 ) -> None:
     """Report folders without a layout, and settings of categories that the data folder lacks."""
     from training.config.load_config import categories_with_settings
     from training.data.layout import categories, folders_without_layout
 
     for skipped in folders_without_layout(data) if every else ():
-        progress.say(
+        reporter.say(
             f"note: {skipped} is skipped, since its images are in no known layout; --category {skipped} "
             "lists the layouts"
         )
     configured = set(categories_with_settings(config)) - set(names)
     for unknown in sorted(configured - set(categories(data)) if configured else ()):
-        progress.say(f"note: {config} has settings for {unknown!r}, which {data} does not hold")
+        reporter.say(f"note: {config} has settings for {unknown!r}, which {data} does not hold")
 
 
-def _print_results(results: "Sequence[CategoryResult]", runs: Path, progress: "ConsoleProgress") -> None:
+def _print_results(results: "Sequence[CategoryResult]", runs: Path, reporter: "Progress") -> None:
     from training.run_all import SUMMARY, table
 
-    progress.say("")
+    reporter.say("")
     for line in table(results):
-        progress.say(line)
-    progress.say(f"summary: {runs / SUMMARY}")
+        reporter.say(line)
+    reporter.say(f"summary: {runs / SUMMARY}")
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
 
 
-def _print_threshold(outcome: "TrainedBundle", progress: "ConsoleProgress") -> None:
+def _print_threshold(outcome: "TrainedBundle", reporter: "Progress") -> None:
     from flows.fastflow.bundle.bundle import read_manifest
     from flows.fastflow.calibration.conformal import describe_promise
     from flows.fastflow.calibration.review_band import describe_empty_band
 
     manifest = read_manifest(outcome.bundle)
     threshold = manifest.thresholds["float32"]
-    promise = describe_promise(threshold.n_calibration, threshold.target_fpr)
+    images = threshold.n_calibration
+    promise = describe_promise(images, threshold.target_fpr)
     if manifest.starter:
-        progress.say(
-            f"threshold {threshold.reject:.4f}: a starter of {threshold.n_calibration} images, NOT "
-            f"certified. It is expected to reject {promise}."
+        reporter.say(
+            f"threshold {threshold.reject:.4f}: a starter of {images} images, NOT certified. It is expected "
+            f"to reject {promise}."
         )
     elif threshold.certified:
-        progress.say(
+        reporter.say(
             f"threshold {threshold.reject:.4f}: certified for {threshold.target_fpr:.2%} by "
-            f"{threshold.n_calibration} held-out images. It rejects {promise}."
+            f"{images} held-out images. It rejects {promise}."
         )
     else:
-        progress.say(
-            f"threshold {threshold.reject:.4f}: NOT certified. {threshold.n_calibration} held-out images "
+        reporter.say(
+            f"threshold {threshold.reject:.4f}: NOT certified. {images} held-out images "
             f"cannot promise {threshold.target_fpr:.2%}. It rejects {promise}."
         )
+    lowest = math.ceil(10_000 / (images + 1)) / 10_000
+    if not manifest.starter:
+        reporter.say(
+            f"the lowest rate that {images} images can promise is {lowest:.2%}: set it on the model's page "
+            f"of the server, or train with --target-fpr {lowest:g} --resume, which fits nothing anew"
+        )
     if text := describe_empty_band(threshold.n_calibration, threshold.target_fpr, manifest.review_fpr):
-        progress.say(text)
+        reporter.say(text)
 
 
-def _print_next(data: Path, category: str, models: Path, progress: "ConsoleProgress") -> None:
+def _report(
+    outcome: "TrainedBundle",
+    data: Path,
+    models: Path,
+    reporter: "Progress",
+    *,
+    is_active: bool,
+    as_event: bool,
+) -> None:
+    """Print threshold, version and the next command, and write the result if it is an event."""
+    _print_threshold(outcome, reporter)
+    category, version = outcome.bundle.parent.name, outcome.bundle.name
+    if is_active:
+        reporter.say(f"published and active: {outcome.bundle}")
+        _print_next(data, category, models, reporter)
+    else:
+        reporter.say(f"published, not activated: {outcome.bundle}")
+        activate = ["flowgauge", "models", "activate", category, version, "--models", str(models)]
+        reporter.say(f"next: {shlex.join(activate)}")
+    if as_event:
+        _write_result(outcome)
+
+
+def _write_result(outcome: "TrainedBundle") -> None:
+    from flows.fastflow.bundle.bundle import read_manifest
+    from flows.fastflow.progress import write_event
+
+    manifest = read_manifest(outcome.bundle)
+    write_event(
+        "result",
+        category=manifest.category,
+        version=manifest.version,
+        reused=outcome.reused,
+        **manifest.thresholds["float32"].model_dump(),
+    )
+
+
+def _print_next(data: Path, category: str, models: Path, reporter: "Progress") -> None:
     from training.data.layout import test_samples
     from training.data.sample import DatasetError
 
@@ -174,4 +229,4 @@ def _print_next(data: Path, category: str, models: Path, progress: "ConsoleProgr
         command = ["flowgauge", "evaluate", "--data", data, "--category", category, "--models", models]
     except (DatasetError, OSError):  # e.g. a folder with only good parts
         command = ["flowgauge", "serve", "--models", models]
-    progress.say(f"next: {shlex.join(map(str, command))}")
+    reporter.say(f"next: {shlex.join(map(str, command))}")

@@ -151,7 +151,7 @@ def _report_unused_files(data: Path, category: str, samples: Sequence[Sample], p
 def _find_near_copies(tests: TestSet, folder: Path, sample_bits: int, progress: Progress) -> NearCopies:
     """Read every test image and mask once, and search the test images for training images."""
     threads = torch.get_num_threads()
-    with progress.stage("look", len(tests.samples) + len(tests.learned)) as advance:
+    with progress.stage("data", len(tests.samples) + len(tests.learned)) as advance:
         thumbnails = require_usable(tests.samples, threads, advance, sample_bits)
         return near_copies(
             [sample.path for sample in tests.samples],

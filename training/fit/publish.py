@@ -43,9 +43,14 @@ Calibrations = Mapping[Precision, EngineCalibration]
 
 
 def publish_version(
-    run: Run, scorers: Scorers, calibrations: Calibrations, descriptions: Descriptions | None
+    run: Run,
+    scorers: Scorers,
+    calibrations: Calibrations,
+    descriptions: Descriptions | None,
+    *,
+    make_active: bool,
 ) -> Path:
-    """Write the bundle of a run and make it the active version.
+    """Write the bundle of a run and, if told to, make it the active version.
 
     Args:
         run: the run; its folder holds settings, metrics and data check.
@@ -63,9 +68,10 @@ def publish_version(
     bundle = _write_bundle(run, scorers, calibrations, descriptions)
     # Loaded as a server loads it: a bundle that fails here must not become active.
     Detector.load(bundle, device=str(run.device), backbone=scorers["float32"].extractor)
-    before = activate(run.models, run.category, bundle.name)
-    for line in describe_lost_calibrations(run.models, run.category, before, bundle.name):
-        run.progress.say(line)
+    if make_active:
+        before = activate(run.models, run.category, bundle.name)
+        for line in describe_lost_calibrations(run.models, run.category, before, bundle.name):
+            run.progress.say(line)
     finish(run.folder, run.identity, bundle.name)
     return bundle
 

@@ -7,8 +7,8 @@ from flows.fastflow.bundle.models_folder import activate, active_version, descri
 from training.fit.preparation import Run
 
 
-def reuse_version(run: Run, bundle: Path, *, displace: bool) -> None:
-    """Make the version of a finished run the active one again.
+def reuse_version(run: Run, bundle: Path, *, displace: bool, make_active: bool) -> None:
+    """Make the version of a finished run the active one again, if told to.
 
     Args:
         bundle: the version that it published.
@@ -23,7 +23,7 @@ def reuse_version(run: Run, bundle: Path, *, displace: bool) -> None:
             "train without --resume to record it"
         )
     active = active_version(models, category)
-    if active == bundle.name:
+    if active == bundle.name or not make_active:
         return
     if active is not None and active in versions(models, category):  # it may have been deleted
         if not displace:

@@ -1,6 +1,7 @@
 """The stages of a training run, from the backbone to calibrated scorers."""
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.calibration.highest_scores import (
@@ -20,10 +21,11 @@ from training.fit.epoch_metrics import EpochMetrics
 from training.fit.preparation import Run
 from training.fit.tensorboard_log import TensorBoardLog
 from training.fit.training_loop import fit
-from training.terminal.progress import duration
+from training.terminal.progress import about
 
 # Fitted images that a bundle describes: 2 MB of descriptions for the default backbone.
 _MAX_DESCRIBED = 1000
+_RECENT_EPOCHS = 5  # whose time predicts that of further ones
 
 
 def load_extractor(run: Run) -> FeatureExtractor:
@@ -65,14 +67,16 @@ def fit_flows(
     """Fit the flows to the feature maps of the images that are not held out."""
     settings = run.config.fit
     rows = run.images.rows(views)
-    epochs = settings.epochs_for(len(rows.fit))
+    epochs, batches = settings.epochs_for(len(rows.fit)), settings.batches_of(len(rows.fit))
+    seconds: list[float] = []
 
     def on_epoch(row: EpochMetrics) -> None:
-        run.progress.say(_epoch_line(row, epochs))
+        seconds.append(row.seconds)
+        run.progress.say(_epoch_line(row, epochs, median(seconds[-_RECENT_EPOCHS:])))
         if log is not None:
             log.epoch(row)
 
-    with run.progress.stage("fit", settings.batches_of(len(rows.fit)) * epochs) as advance:
+    with run.progress.stage("fit", epochs) as advance:
         return fit(
             run.config,
             features,
@@ -81,7 +85,7 @@ def fit_flows(
             folder=run.folder,
             identity=run.identity.fit,
             resume=run.resume,
-            on_batch=advance,
+            on_batch=lambda steps: advance(steps / batches),
             on_epoch=on_epoch,
         )
 
@@ -125,12 +129,12 @@ def describe_good_images(
     return Descriptions(described, scores, held_out)
 
 
-def _epoch_line(row: EpochMetrics, epochs: int) -> str:
-    """Format an epoch's losses and the time left if every epoch takes as long."""
+def _epoch_line(row: EpochMetrics, epochs: int, usual_seconds: float) -> str:
+    """Format an epoch's losses, and the time left if further epochs take the usual time."""
     fitted = " ".join(f"{v:.3f}" for v in row.fit_nll)
     held_out = " ".join(f"{v:.3f}" for v in row.held_out_nll)
-    left = "" if row.epoch == epochs else f", {duration(row.seconds * (epochs - row.epoch))} left"
+    left = "" if row.epoch == epochs else f", {about(usual_seconds * (epochs - row.epoch))} left"
     return (
-        f"epoch {row.epoch:>3}/{epochs}  nats/dim: fit {fitted}, held out {held_out}  "
-        f"({row.seconds:.1f} s{left})"
+        f"epoch {row.epoch} of {epochs}{left}  nats/dim: fit {fitted}, held out {held_out}  "
+        f"({row.seconds:.1f} s)"
     )

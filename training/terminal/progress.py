@@ -1,8 +1,8 @@
 """Progress of a run: lines and progress bars."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from typing import Literal, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -14,6 +14,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from flows.fastflow.progress import JsonProgress
+
 
 class Progress(Protocol):
     """A receiver of lines and progress bars."""
@@ -21,7 +23,7 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """Print a line."""
 
-    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[float], None]]:
         """Show a bar of `total` steps; yield a function that takes the number of steps done since."""
 
 
@@ -36,7 +38,7 @@ class ConsoleProgress:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    def stage(self, title: str, total: int) -> Iterator[Callable[[float], None]]:
         """Show a bar of `total` steps; yield a function that takes the number of steps done since."""
         if not self.console.is_terminal:
             self.say(f"{title} ...")
@@ -52,10 +54,15 @@ class ConsoleProgress:
         ) as bar:
             task = bar.add_task(title, total=total)
 
-            def advance(steps: int) -> None:
+            def advance(steps: float) -> None:
                 bar.advance(task, steps)
 
             yield advance
+
+
+def open_progress(form: Literal["text", "json"], stages: Mapping[str, float]) -> Progress:
+    """Open the progress of a command: on the console, or as events, see `JsonProgress`."""
+    return JsonProgress(stages) if form == "json" else ConsoleProgress(Console())
 
 
 def duration(seconds: float) -> str:
@@ -68,13 +75,18 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def about(seconds: float) -> str:
+    """Format an estimate of seconds as "12 s", "3 min" or "2 h 5 min"."""
+    return duration(seconds if seconds < 60 else 60 * round(seconds / 60)).removesuffix(" 0 s")
+
+
 class Silent:
     """Progress without output."""
 
     def say(self, line: str) -> None:
         """Print nothing."""
 
-    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[float], None]]:
         """Show nothing."""
         del title, total
         return nullcontext(lambda _: None)

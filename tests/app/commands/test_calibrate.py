@@ -81,6 +81,12 @@ def test_it_says_what_is_promised_and_how_the_threshold_moved(run: Run) -> None:
     assert " from " in result.stdout
 
 
+def test_progress_and_result_are_events(run: Run) -> None:
+    told = [json.loads(line) for line in run("--progress=json").stdout.splitlines()]
+    assert {(one["stage"], one["total"]) for one in told[:-1]} == {("calibrate", 19)}
+    assert (told[-1]["event"], told[-1]["pictures"]) == ("result", 19)
+
+
 def test_of_pictures_of_one_part_one_counts(run: Run, pictures: Path) -> None:
     for path in sorted(pictures.glob("[0-9]*.png")):
         image = read_image(path)

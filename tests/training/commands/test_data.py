@@ -50,6 +50,8 @@ def test_check_prints_findings_and_writes_all_to_json(tmp_path: Path) -> None:
         "of them, 495 good images to learn from in all",
     ]
     assert json.loads((tmp_path / "found.json").read_text())["counts"] == {"leak": 3}
+    found = json.loads(check(tmp_path, "--progress", "json").stdout.splitlines()[-1])
+    assert (found["event"], [one["kind"] for one in found["findings"]]) == ("result", ["leak"] * 3)
 
 
 def test_check_of_unusable_images_exits_with_1(tmp_path: Path) -> None:

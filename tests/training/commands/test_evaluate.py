@@ -67,12 +67,20 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_result_is_an_event(few: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:
+    result = run(few, tiny_bundle_store, tmp_path, "--progress=json")
+    told = json.loads(result.stdout.splitlines()[-1])
+    [summary] = tmp_path.glob("tiny/*/summary.json")
+    assert (told["event"], told["summary"]) == ("result", json.loads(summary.read_text()))
+    assert told["report"] == str(summary.parent / "report.html")
+
+
 def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folder: Path, out: Path) -> None:
     assert evaluated.exit_code == 0, evaluated.output
     bundle = resolve(tiny_bundle_store, "tiny")
     summary = json.loads((folder / "summary.json").read_text())
     lines = evaluated.stdout.splitlines()
-    assert lines.pop(0) == "look ..."
+    assert lines.pop(0) == "data ..."
     assert lines[:2] == ["evaluate ...", f"{bundle}: 8 good and 8 defective test images"]
     assert lines[2] == f"image AUROC {summary['image_auroc']:.3f}"
     assert lines[3] == (

@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 import flowgauge
 from flows.fastflow.bundle.bundle import read_manifest, verify
-from flows.fastflow.bundle.models_folder import resolve, versions
+from flows.fastflow.bundle.models_folder import active_version, resolve, versions
 from training.config.load_config import dump_config, load_config
 from training.config.run_config import RunConfig
 
@@ -47,14 +47,16 @@ def test_train_prints_result_and_next_command(trained: Result, tiny_data: Path, 
     assert lines[1].startswith("data check: 32 training images; 0 errors, 0 warnings (")
     assert lines[2] == "32 good images of tiny: 22 to fit, 10 held out to calibrate; on cpu"
     stages = [line.removesuffix(" ...") for line in lines if line.endswith(" ...")]
-    assert stages == ["check", "features", "fit", "calibrate", "describe"]
+    assert stages == ["data", "features", "fit", "calibrate", "describe", "publish"]
     assert sum(line.startswith("epoch ") for line in lines) == 1
     bundle = resolve(root / "models", "tiny")
     reject = read_manifest(bundle).thresholds["float32"].reject
-    assert lines[-4].startswith("it took ")
-    assert lines[-3:] == [
+    assert lines[-5].startswith("it took ")
+    assert lines[-4:] == [
         f"threshold {reject:.4f}: certified for 10.00% by 10 held-out images. It rejects at most 9.09% of "
         "good parts on average; with 95 % confidence at most 25.89%.",
+        "the lowest rate that 10 images can promise is 9.10%: set it on the model's page of the server, or "
+        "train with --target-fpr 0.091 --resume, which fits nothing anew",
         f"published and active: {bundle}",
         f"next: flowgauge evaluate --data {tiny_data} --category tiny --models {root / 'models'}",
     ]
@@ -69,7 +71,7 @@ def test_again_with_resume_reuses_it(trained: Result, tiny_data: Path, yaml_file
     assert again.stdout.startswith(f"tiny was trained before with these settings and images: {version}\n")
     assert f"published and active: {root / 'models/tiny' / version}\n" in again.stdout
     assert "it took" not in again.stdout
-    assert again.stdout.splitlines()[-3:] == trained.stdout.splitlines()[-3:]
+    assert again.stdout.splitlines()[-4:] == trained.stdout.splitlines()[-4:]
     assert versions(root / "models", "tiny") == before
 
 
@@ -114,9 +116,36 @@ def test_options_override_yaml_and_uncertified_rate_is_said(
     bundle = resolve(root / "models", "tiny")
     config = load_config(bundle / "report/config.yaml")
     assert (config.seed, config.calibration.target_fpr, config.input_size) == (3, 0.01, (64, 64))
-    said = result.stdout.splitlines()[-3]
+    said = result.stdout.splitlines()[-4]
     assert "NOT certified. 10 held-out images cannot promise 1.00%. It rejects at most 9.09%" in said
     assert not verify(bundle).thresholds["float32"].certified
+
+
+def test_version_is_published_without_activating_it(
+    trained: Result, tiny_data: Path, yaml_file: Path, root: Path
+) -> None:
+    models = root / "models"
+    before = active_version(models, "tiny")
+    options = ["--config", str(yaml_file), "--seed", "7", "--no-activate", "--progress=json"]
+    told = [json.loads(line) for line in run(tiny_data, root, *options).stdout.splitlines()]
+    assert active_version(models, "tiny") == before
+    assert [one["event"] for one in told].count("result") == 1
+    result = told[-1]
+    threshold = read_manifest(models / "tiny" / result["version"]).thresholds["float32"]
+    assert result == {
+        "event": "result",
+        "category": "tiny",
+        "version": result["version"],
+        "reused": False,
+        **threshold.model_dump(),
+    }
+    shares = [one["share"] for one in told if one["event"] == "progress"]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)
+    assert told[-2]["text"].startswith(f"next: flowgauge models activate tiny {result['version']} ")
+    again = run(tiny_data, root, *options, "--resume")
+    assert json.loads(again.stdout.splitlines()[-1]) == {**result, "reused": True}
+    assert active_version(models, "tiny") == before
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from training.data.check.unused_images import find_unused_images
 from training.data.sample import DatasetError, NoTestImagesError, Sample
 from training.terminal.progress import Silent
 
-Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+Stage = Callable[[str, int], AbstractContextManager[Callable[[float], None]]]
 _SILENT: Stage = Silent().stage
 
 
@@ -76,7 +76,7 @@ def check_data(
     parts = parts_from_names([path.name for path in paths], folder)
     tests = _test_files(data, category) if test else _TestFiles()
     every = [*paths, *(sample.path for sample in tests.samples)]
-    with stage("check", len(every)) as advance:
+    with stage("data", len(every)) as advance:
         images = read_statistics(every, threads=threads, advance=advance, sample_bits=sample_bits)
     train, tested = images[: len(paths)], images[len(paths) :]
     findings = _undecodable(train, folder, severity="error")
