@@ -257,8 +257,15 @@ def _text(function: Callable[..., Any] | None) -> str:
 
 def _options(function: Callable[..., Any]) -> Iterator[tuple[str, str, str]]:
     """Yield name, default and meaning of a command's arguments and options."""
+    from app.commands.options import SERVER_URL
+
     hints = get_type_hints(function, include_extras=True)
-    for parameter in inspect.signature(function).parameters.values():
+    parameters = inspect.signature(function).parameters
+    # The introduction of the page says these once.
+    shared = ("url", "key", "ca") if "url" in parameters and parameters["url"].default == SERVER_URL else ()
+    for parameter in parameters.values():
+        if parameter.name in shared:
+            continue
         info = next(one for one in hints[parameter.name].__metadata__ if isinstance(one, _PARAMETERS))
         default = _default(parameter.default)
         if parameter.default is inspect.Parameter.empty:
@@ -321,6 +328,9 @@ _OTHER_VARIABLES: Final = [
 _COMMANDS_INTRODUCTION: Final = """
 `flowgauge COMMAND --help` prints the same texts. Exit codes: 0 done, 1 failed, 2 wrong usage, 130
 interrupted. Upper-case names are arguments. Names in brackets are the environment variables of options.
+
+`products` and `jobs` also take `--url` (`FLOWGAUGE_URL`, by default `http://127.0.0.1:8000`), `--key`
+(`FLOWGAUGE_KEY`) and `--ca`, as `predict` does.
 """
 _RUN_INTRODUCTION: Final = """
 `flowgauge train --config run.yaml` reads these settings. Every setting has a default, so the file may

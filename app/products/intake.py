@@ -46,7 +46,7 @@ class Candidate(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a candidate: its row unless it was refused, and the reason if so."""
+    """Fate of a candidate: its row unless it was refused, and the reason if so."""
 
     filename: str | None
     status: ItemStatus

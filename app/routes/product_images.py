@@ -72,7 +72,9 @@ async def change_images(
 
     The answer has the labels before: the same request with them as `changes` undoes the change.
     """
-    async with audited(request, "product.label", category, {"images": len(changes.changes)}):
+    first = [change.model_dump(exclude_unset=True) for change in changes.changes[:10]]
+    known = {"images": len(changes.changes), "first": first}
+    async with audited(request, "product.label", category, known):
         after, before = await run_in_threadpool(products.images.relabel, category, changes.changes)
     return schemas.ChangedImages(images=[describe_image(row) for row in after], before=before)
 

@@ -102,19 +102,19 @@ async def import_images(
 ) -> schemas.ImportedImages:
     """Add images of inspections, or of a folder on the server, 100 at a time.
 
-    Each has its own status, as in an upload. Kinds of defect that folders are named after are added to the
-    product.
+    Each has its own status, as in an upload. Kinds of defect that folders are named after, or that reviews
+    name, are added to the product.
     """
     known = new.model_dump(mode="json", exclude_none=True, by_alias=True)
     async with audited(request, "product.import", category, known) as detail:
         require_kind(await run_in_threadpool(products.get, category), new.label or "good", new.kind)
         if new.folder is not None:
             page = await run_in_threadpool(imports.find_in_folder, settings, new, new.folder)
-            await run_in_threadpool(products.add_kinds, category, page.kinds())
         else:
             await history.wait_until_filed()
             ids = new.inspections or []
             page = await run_in_threadpool(imports.find_inspections, history, caller, new, ids)
+        await run_in_threadpool(products.add_kinds, category, page.kinds())
         work = store_images(page.candidates, products.images, pipeline, category)
         outcomes = await cancel_on_disconnect(request, work)
         detail["images"] = count_outcomes(outcomes)

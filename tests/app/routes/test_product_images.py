@@ -220,7 +220,10 @@ def test_labels_are_changed_and_undone(cap: TestClient, tiny_images: Images) -> 
     undone = cap.patch(URL, json={"changes": changed.json()["before"]}).json()["images"]
     assert [(one["label"], one["kind"], one["excluded"]) for one in undone] == [("good", None, False)] * 2
     refusal_detail(cap.patch(URL, json={"changes": []}), 400, "invalid-request")
-    assert [entry["detail"] for entry in list_actions(cap, "product.label")] == [{"images": 2}] * 2
+    entries = list_actions(cap, "product.label")
+    assert [entry["detail"] for entry in entries] == [
+        {"images": 2, "first": sent} for sent in (changes, changed.json()["before"])
+    ]
 
 
 def test_deleted_image_is_gone(cap: TestClient, tiny_images: Images) -> None:
@@ -229,6 +232,11 @@ def test_deleted_image_is_gone(cap: TestClient, tiny_images: Images) -> None:
     for name in ("self", "image", "thumbnail"):
         refusal_detail(cap.get(image["links"][name]), 404, "unknown-product")
     refusal_detail(cap.delete(image["links"]["self"]), 404, "unknown-product")
+    entries = list_actions(cap, "product.delete-image")
+    assert [(one["detail"]["image"], one["outcome"]) for one in entries] == [
+        (image["sha256"], "done"),
+        (image["sha256"], "refused"),
+    ]
     assert stored(cap, tiny_images["good"][0])
 
 

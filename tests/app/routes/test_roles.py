@@ -2,6 +2,7 @@
 
 import re
 
+from app.schemas.access import Role
 from tests.app.conftest import Keyed
 from tests.app.routes.test_openapi import ROLES
 
@@ -22,7 +23,7 @@ def status(keyed: Keyed, method: str, path: str, role: str) -> int:
 
 def test_each_role_is_admitted_where_documented(keyed: Keyed) -> None:
     for method, path, roles in ROUTES:
-        for role in ("line", "viewer", "operator", "admin"):
+        for role in Role:
             answered = status(keyed, method, path, role)
             assert (answered in (401, 403)) is (role not in roles), (method, path, role, answered)
 
