@@ -210,8 +210,9 @@ class RunConfig(_Section):
         return self.flow.steps == 0
 
     def as_starter(self) -> "RunConfig":
-        """Return the settings of a starter."""
-        return self.model_copy(update={"flow": self.flow.model_copy(update={"steps": 0})})
+        """Return the settings of a starter, on one thread: for its small matrices, more take longer."""
+        flow, fit = self.flow.model_copy(update={"steps": 0}), self.fit.model_copy(update={"threads": 1})
+        return self.model_copy(update={"flow": flow, "fit": fit})
 
     @field_validator("normalisation", mode="before")
     @classmethod

@@ -74,7 +74,7 @@ def _print_plan(run: Run) -> None:
             say(line)
     if text := describe_empty_band(held_out, calibration.target_fpr, calibration.review_fpr):
         say(text)
-    if run.device.type == "cpu" and (text := _thread_advice(config.fit.threads)):
+    if run.device.type == "cpu" and not config.starter and (text := _thread_advice(config.fit.threads)):
         say(text)
 
 
