@@ -145,6 +145,10 @@ class Calibration(_ManifestModel):
         fail_fast=True,
         description="what the whole image added to each of `scores`; a region of interest leaves it out",
     )
+    cross_fitted: bool = Field(
+        default=False,
+        description="whether each image was scored by a fit to the others: its rates are not certified",
+    )
     map_typical: float = Field(description="median map value of those images: the dark end")
     map_threshold: float = Field(description="pixel threshold: the middle of the colour scale")
 

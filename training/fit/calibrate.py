@@ -62,10 +62,13 @@ def calibrate(
     return set_thresholds(measure(scorer, images, advance, sample_bits), target_fpr)
 
 
-def set_thresholds(measured: Sequence[MeasuredImage], target_fpr: float) -> EngineCalibration:
-    """Set the thresholds from measured good images; see `calibrate`."""
-    made = calibration.calibrate([image.measurement for image in measured], target_fpr)
-    record = calibration.record_threshold(made.scores, target_fpr)
+def set_thresholds(
+    measured: Sequence[MeasuredImage], target_fpr: float, *, cross_fitted: bool = False
+) -> EngineCalibration:
+    """Set the thresholds from measured good images, see `calibration.calibrate`."""
+    measurements = [image.measurement for image in measured]
+    made = calibration.calibrate(measurements, target_fpr, cross_fitted=cross_fitted)
+    record = calibration.record_threshold(made, target_fpr)
     scores = [image.measurement.score for image in measured]
     descriptions = np.stack([image.description for image in measured])
     return EngineCalibration(made, record, scores, descriptions[np.argsort(scores, kind="stable")])

@@ -55,7 +55,8 @@ def cross_calibrate(
             for name, scorer in scorers.items():
                 found = measure(scorer, pinned, advance, config.sample_bits)
                 measured[name].update(zip(fold, found, strict=True))
+    target_fpr = config.calibration.target_fpr
     return {
-        name: set_thresholds([by_image[k] for k in range(len(order))], config.calibration.target_fpr)
+        name: set_thresholds([by_image[k] for k in range(len(order))], target_fpr, cross_fitted=True)
         for name, by_image in measured.items()
     }

@@ -9,7 +9,6 @@ report/             results of the training
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from pydantic_core import from_json
 from safetensors.torch import save
 from torch import Tensor
 
-from flows.fastflow.calibration import conformal
+from flows.fastflow.calibration.calibrator import record_threshold
 from flows.fastflow.files.plain_files import FileError, file_sizes, read_file, sha256_of
 from flows.fastflow.manifest import MAX_FILES, Manifest
 
@@ -200,9 +199,9 @@ def _check_thresholds(bundle: Path, manifest: Manifest) -> None:
     for precision, record in manifest.thresholds.items():
         calibration = manifest.calibration_of(precision)
         assert calibration is not None  # noqa: S101  (the manifest has one for each threshold)
-        expected = asdict(conformal.compute_threshold(calibration.scores, record.target_fpr))
-        if expected != record.model_dump():
+        expected = record_threshold(calibration, record.target_fpr)
+        if expected != record:
             raise BundleError(
                 f"{bundle}: the threshold for {precision} does not follow from its calibration scores, "
-                f"which give {expected}"
+                f"which give {expected.model_dump()}"
             )

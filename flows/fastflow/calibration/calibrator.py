@@ -1,7 +1,7 @@
 """Calibration of scores with good images that no fit has seen."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -73,7 +73,9 @@ def measure_image(output: ModelOutput) -> ImageMeasurement:
     )
 
 
-def calibrate(measurements: Sequence[ImageMeasurement], target_fpr: float) -> Calibration:
+def calibrate(
+    measurements: Sequence[ImageMeasurement], target_fpr: float, *, cross_fitted: bool = False
+) -> Calibration:
     """Calibrate with good images.
 
     The scores give the image threshold for any rate. The same rule, applied to the largest map value of each
@@ -84,6 +86,7 @@ def calibrate(measurements: Sequence[ImageMeasurement], target_fpr: float) -> Ca
     Args:
         measurements: measurements of at least one good image that no fit has seen, in any order.
         target_fpr: share of good parts that may be rejected.
+        cross_fitted: see `Calibration`.
 
     Raises:
         ValueError: there are no images, or a value is not finite.
@@ -97,15 +100,17 @@ def calibrate(measurements: Sequence[ImageMeasurement], target_fpr: float) -> Ca
         scores=[one.score for one in ordered],
         statistics=[list(one.statistics) for one in ordered],
         pictures=[one.image_part for one in ordered],
+        cross_fitted=cross_fitted,
         map_typical=typical,
         # Maps of images without structure are flat, and a colour scale needs two ends.
         map_threshold=max(pixel, typical + 1e-3 * max(1.0, abs(typical))),
     )
 
 
-def record_threshold(scores: Sequence[float], target_fpr: float) -> ThresholdRecord:
+def record_threshold(calibration: Calibration, target_fpr: float) -> ThresholdRecord:
     """Compute the threshold of a rate in the form that a bundle stores, see `conformal.compute_threshold`."""
-    return ThresholdRecord(**asdict(conformal.compute_threshold(scores, target_fpr)))
+    calibrator = Calibrator(calibration, target_fpr, identifier="")
+    return ThresholdRecord(**asdict(calibrator.threshold))
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,8 @@ class Calibrator:
 
     def threshold_at(self, target_fpr: float) -> ConformalThreshold:
         """Compute the threshold for a rate."""
-        return conformal.compute_threshold(self.scores, target_fpr)
+        threshold = conformal.compute_threshold(self.scores, target_fpr)
+        return replace(threshold, certified=False) if self.calibration.cross_fitted else threshold
 
     @cached_property
     def default_thresholds(self) -> Thresholds:

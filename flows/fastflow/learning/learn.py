@@ -159,7 +159,7 @@ def _calibrate(
             "statistics": None if statistics is None else [statistics[i] for i in order],
         }
         made = calibrations[precision] = calibration.model_copy(update=changes)
-        thresholds[precision] = record_threshold(made.scores, manifest.thresholds[precision].target_fpr)
+        thresholds[precision] = record_threshold(made, manifest.thresholds[precision].target_fpr)
         held_out[precision] = rows[order]
     by_engine = {
         "calibration": calibrations.pop("float32"),

@@ -93,7 +93,7 @@ def test_version_of_another_rate_learns_from_the_same_images(run: Run, store: Pa
     record = verify(resolve(store, "tiny", str(first["version"]))).learned
     assert record is not None
     assert find_learned(store, manifest, record.reviews) == first["version"]
-    thresholds = {"float32": record_threshold(manifest.calibration.scores, 0.2)}
+    thresholds = {"float32": record_threshold(manifest.calibration, 0.2)}
     other = manifest.model_copy(update={"thresholds": thresholds})
     assert find_learned(store, other, record.reviews) is None
 

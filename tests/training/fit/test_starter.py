@@ -67,6 +67,11 @@ def test_ten_images_promise_one_in_eleven(bundle: Path) -> None:
     assert threshold.reject == max(verify(bundle).calibration.scores)
 
 
+def test_cross_fitted_rates_are_not_certified(detector: Detector) -> None:
+    assert detector.calibrator.calibration.cross_fitted
+    assert not detector.calibrator.threshold_at(0.5).certified  # which ten held-out images would certify
+
+
 def test_each_image_is_scored_by_a_starter_of_the_others(
     data: Path, config: RunConfig, bundle: Path, tmp_path: Path
 ) -> None:
