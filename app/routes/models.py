@@ -173,6 +173,7 @@ def _details(manifest: Manifest, sha256: str) -> schemas.VersionDetails:
         {
             **manifest.model_dump(include={"created", "backbone", "metrics", "data", "learned", "golden"}),
             "sha256": sha256,
+            "starter": manifest.starter,
             "input_size": {"width": width, "height": height},
             "fit": manifest.geometry.fit,
             "thresholds": {

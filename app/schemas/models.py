@@ -44,8 +44,10 @@ class TrainingData(BaseModel):
 
     licence: str | None = Field(examples=["CC BY-NC-SA 4.0"])
     fingerprint: Sha256
-    n_fit: int = Field(description="Good images the flows were fitted to.", examples=[179])
-    n_calibration: int = Field(description="Good images held out for calibration.", examples=[30])
+    n_fit: int = Field(description="Good images it was fitted to.", examples=[179])
+    n_calibration: int = Field(
+        description="Good images that calibrate it; of a starter, those of the fit.", examples=[30]
+    )
 
 
 class GoldenResult(BaseModel):
@@ -78,6 +80,9 @@ class VersionDetails(BaseModel):
 
     created: datetime
     sha256: Sha256
+    starter: bool = Field(
+        description="Whether it has no flows: made in seconds, of images that both fit and calibrate it."
+    )
     backbone: BackboneInfo
     input_size: InputSize
     fit: Literal["stretch", "pad", "tile"] = Field(

@@ -9,6 +9,7 @@ from app.schemas.models import Model, ModelList
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from tests.app.support.bundles import copy_version
+from tests.flows.fastflow.manifests import edit
 
 
 def client_of(store: Path) -> TestClient:
@@ -54,6 +55,15 @@ def test_tells_what_is_known_of_a_category(store: Path) -> None:
         threshold.model_dump(exclude={"fpr_at_95_confidence", "pixel", "review", "calibration"})
         == manifest.thresholds["float32"].model_dump()
     )
+
+
+def test_starter_says_so(store: Path) -> None:
+    edit(copy_version(store, "zzz"), lambda manifest: manifest["flow"].update(steps=0))
+    with client_of(store) as client:
+        model = Model.model_validate(client.get("/v1/models/tiny").json())
+        page = client.get("/models/tiny").text
+    assert [one.details and one.details.starter for one in model.versions] == [False, True]
+    assert page.count("starter model, from 22 images") == 1
 
 
 def test_a_damaged_version_is_listed_without_details(store: Path) -> None:
