@@ -69,6 +69,11 @@ class Audit:
         logger.info("%s %r by %r: %s", action, values["target"], values["actor"], outcome)
         return number
 
+    def actions(self) -> list[str]:
+        """Read the names of all actions in the log, sorted."""
+        with self._database.read() as connection:
+            return sorted(connection.scalars(select(audit.c.action).distinct()))
+
     def page(
         self, limit: int, before: int | None = None, action: str | None = None, target: str | None = None
     ) -> list[AuditEntry]:

@@ -27,6 +27,10 @@ class JobFolders:
         """Return the folder of the report that a job writes."""
         return self.path / job.id / "report"
 
+    def find_report(self, job: JobRecord, version: str | None = None) -> Path | None:
+        """Find the page that an evaluation of a version wrote, by default of any; None without one."""
+        return next(self.report(job).glob(f"{job.product}/{version or '*'}/report.html"), None)
+
     def log(self, job: JobRecord) -> JobLog:
         """Return the log of a job."""
         return JobLog(self.path / job.id / "log.txt")

@@ -11,10 +11,12 @@ from starlette.responses import Response
 from app.auth.audit import audited
 from app.auth.permissions import Caller, MaySeeHistory, MayTeach
 from app.dependencies import FeedDep, JobsDep
+from app.errors.problems import Problem
 from app.events.stream import MEDIA_TYPE, RETRY, EventStreamResponse, to_frame
 from app.jobs.job import JobRecord
 from app.jobs.runner import JobRunner
 from app.middleware import authentication
+from app.routes.models import REPORT_POLICY
 from app.routes.openapi import documented
 from app.routes.parameters import text_query
 from app.schemas import jobs as schemas
@@ -111,6 +113,32 @@ async def cancel_job(job_id: JobIdPath, request: Request, jobs: JobsDep, caller:
     job = await asyncio.to_thread(_find, jobs, job_id, caller)
     async with audited(request, "job.cancel", job.product, {"job": job.id, "kind": job.kind}):
         return (await jobs.cancel(job_id)).to_schema()
+
+
+@router.get(
+    "/{job_id}/report",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "A page without scripts.",
+            "content": {"text/html": {"schema": {"type": "string"}}},
+        },
+        **documented("unknown-job", "not-found", "internal", "history-unavailable"),
+    },
+)
+def get_report(
+    job_id: JobIdPath,
+    jobs: JobsDep,
+    caller: MaySeeHistory,
+    version: Annotated[str | None, Query(description="Of this version.", pattern=r"^[\w-]{1,64}$")] = None,
+) -> Response:
+    """Return the report of an evaluation, also of one that a training ran."""
+    file = jobs.folders.find_report(_find(jobs, job_id, caller), version)
+    if file is None:
+        raise Problem("not-found", "The job has evaluated no version, or not this one.")
+    return Response(
+        file.read_bytes(), headers={"Content-Security-Policy": REPORT_POLICY}, media_type="text/html"
+    )
 
 
 @router.get(

@@ -34,7 +34,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 # Reports come with uploaded bundles, so their pages are not trusted: no scripts, forms or requests, and an
 # opaque origin without access to this service.
-_POLICY: Final = (
+REPORT_POLICY: Final = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'none'; sandbox"
 )
@@ -118,7 +118,7 @@ def get_report_file(
             f"{name[:64]!r} of version {version!r} was changed, or is larger than {MAX_REPORT_BYTES} bytes.",
         ) from error
     kind = {".html": "text/html", ".webp": "image/webp"}.get(Path(name).suffix, "text/plain")
-    headers = {"Content-Security-Policy": _POLICY}
+    headers = {"Content-Security-Policy": REPORT_POLICY}
     return Response(data, headers=headers, media_type=kind)
 
 

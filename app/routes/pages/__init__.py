@@ -5,6 +5,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from app.routes.pages import (
+    admin,
     audit_queue,
     inspection,
     login,
@@ -28,4 +29,5 @@ PAGES: Final[tuple[APIRouter, ...]] = (
     products.router,
     models.router,
     report.router,
+    admin.router,
 )

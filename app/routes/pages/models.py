@@ -13,6 +13,7 @@ from app.dependencies import (
     Category,
     DriftDep,
     HistoryDep,
+    JobsDep,
     LoadedModelsDep,
     ProductsDep,
     SettingsDep,
@@ -22,6 +23,8 @@ from app.dependencies import (
 from app.errors.problems import Problem
 from app.history import browsing
 from app.history.drift import DriftState
+from app.history.reviewed_images import find_images
+from app.jobs.runner import JobRunner
 from app.registry import model_settings
 from app.registry.model_store import ModelStore
 from app.routes import calibrations, models
@@ -37,6 +40,7 @@ router = APIRouter(route_class=PageRoute)
 
 # Choices of the review rate, besides none and the version's own rate.
 REVIEW_RATES: Final = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
+_JOBS: Final = 200  # that are searched for the report of a version
 AUDIT_SHARES: Final = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0)  # besides the server's
 
 
@@ -73,10 +77,11 @@ async def show_model(
     except Problem as problem:
         serving = ServingModel([], trouble=problem.detail)
     windows: list[DriftState] = []
-    is_product = False
+    is_product = has_good_reviews = False
     stations = {calibration.station for calibration in serving.calibrations if calibration.station}
     if page.may(Permission.HISTORY):
         windows = await asyncio.to_thread(drift.windows, category)
+        has_good_reviews = await asyncio.to_thread(_has_good_reviews, history.database, category)
         is_product = bool(await asyncio.to_thread(products.find, [category]))
         stations.update(await asyncio.to_thread(_list_stations, history.database, category))
     in_place = loaded_models.serving_version(category)
@@ -84,6 +89,7 @@ async def show_model(
         "model.html",
         model=model,
         is_product=is_product,
+        has_good_reviews=has_good_reviews,
         active=next((one for one in model.versions if one.active), None),
         refusal=loaded_models.refusal(category, model.active),
         in_place=in_place,
@@ -107,6 +113,7 @@ async def show_version(
     page: PagePart,
     settings: SettingsDep,
     loaded_models: LoadedModelsDep,
+    jobs: JobsDep,
 ) -> Response:
     """Show how a version was trained."""
     loaded = models.loaded_versions(loaded_models, category)
@@ -118,6 +125,9 @@ async def show_version(
         category=category,
         version=described,
         report=report,
+        evaluation=await asyncio.to_thread(_find_evaluation, jobs, described.version, category)
+        if page.may(Permission.HISTORY)
+        else None,
         refusal=refusal,
         in_place=loaded_models.serving_version(category),
     )
@@ -136,8 +146,18 @@ def _describe_serving(store: ModelStore, detector: Detector) -> ServingModel:
     )
 
 
+def _find_evaluation(jobs: JobRunner, version: str, category: str) -> str | None:
+    """Find the latest job with a report on a version."""
+    ended = jobs.store.page(_JOBS, states=["succeeded"], products=[category])
+    return next((job.id for job in ended if jobs.folders.find_report(job, version)), None)
+
+
 def _audit_shares(chosen: float | None) -> list[float]:
     return sorted({*AUDIT_SHARES, *([] if chosen is None else [chosen])})
+
+
+def _has_good_reviews(database: Database, category: str) -> bool:
+    return next(find_images(database, category), None) is not None
 
 
 def _list_stations(database: Database, category: str) -> list[str]:

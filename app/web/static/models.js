@@ -1,7 +1,7 @@
 // Activation of a version and rollback, each after a confirmation.
 import { api } from "./api.js";
 import { announce } from "./base.js";
-import { confirmedReason } from "./confirm.js";
+import { confirmed, confirmedReason } from "./confirm.js";
 import { t } from "./texts.js";
 
 export const passed = JSON.parse(document.getElementById("model").textContent);
@@ -41,6 +41,22 @@ export function activate(version, button, done = () => location.reload()) {
 
 for (const button of document.querySelectorAll("[data-activate]")) {
   button.addEventListener("click", () => activate(button.dataset.activate, button));
+}
+
+for (const button of document.querySelectorAll("[data-delete]")) {
+  button.addEventListener("click", async () => {
+    const values = { version: button.dataset.delete, category: passed.category };
+    const title = t("script.models.delete");
+    if (!(await confirmed(title, t("script.models.delete.text", values), title))) return;
+    button.disabled = true;
+    try {
+      await api(`${home}/versions/${encodeURIComponent(values.version)}`, { method: "DELETE" });
+      location.reload();
+    } catch (error) {
+      button.disabled = false;
+      complain(wrong, error);
+    }
+  });
 }
 
 // Activates the version that the page shows as the previous one: by now a rollback might select another.

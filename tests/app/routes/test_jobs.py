@@ -151,3 +151,20 @@ def test_limited_key_sees_and_starts_its_own(keyed: Keyed, start: Callable[..., 
     ]
     for response in refused:
         assert "not for category 'grid'" in refusal_detail(response, 403, "forbidden")
+
+
+def test_report_of_an_evaluation_is_a_page_without_scripts(
+    keyed: Keyed, start: Callable[..., dict[str, Any]]
+) -> None:
+    jobs: JobRunner = keyed.app.state.jobs
+    job = start()
+    url, viewer = f"/v1/jobs/{job['id']}/report", keyed.show("viewer")
+    assert "evaluated no version" in refusal_detail(keyed.client.get(url, headers=viewer), 404, "not-found")
+    folder = jobs.folders.report(jobs.get(job["id"])) / "tiny/v1"
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("<p>measured")
+    response = keyed.client.get(url, headers=viewer)
+    assert (response.status_code, response.text) == (200, "<p>measured")
+    assert "sandbox" in response.headers["Content-Security-Policy"]
+    assert keyed.client.get(f"{url}?version=v2", headers=viewer).status_code == 404
+    assert keyed.client.get(f"{url}?version=../v1", headers=viewer).status_code == 400

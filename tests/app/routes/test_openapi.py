@@ -34,7 +34,7 @@ ROLES = {
         GET /v1/models/{category}/drift /v1/deletions /v1/inspections /v1/inspections.ndjson
         GET /v1/inspections.csv /v1/inspections/{inspection_id}/reviews /v1/reports/shift /v1/events
         GET /v1/reports/shift/kinds.csv
-        GET /v1/jobs /v1/jobs/{job_id} /v1/jobs/{job_id}/events
+        GET /v1/jobs /v1/jobs/{job_id} /v1/jobs/{job_id}/events /v1/jobs/{job_id}/report
         GET /v1/products /v1/products/{category} /v1/products/{category}/images
         GET /v1/products/{category}/images/{image} /v1/products/{category}/images/{image}/source
         GET /v1/products/{category}/images/{image}/thumbnail

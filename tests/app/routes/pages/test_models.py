@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.manifest import Precision
 from tests.app.conftest import Keyed
+from tests.app.history.rows import add, row
 from tests.app.support.bundles import copy_version
 from tests.app.support.calibrations import good_images, post_calibration
 from tests.app.support.services import keyed_service
@@ -65,7 +67,13 @@ def test_an_empty_models_folder_is_no_error(keyed: Keyed) -> None:
 
 @pytest.mark.parametrize(
     ("role", "slider", "saves", "activates"),
-    [("line", 0, 0, 0), ("viewer", 1, 0, 0), ("operator", 1, 1, 0), ("admin", 1, 1, 1)],
+    [
+        ("line", 0, 0, 0),
+        ("viewer", 1, 0, 0),
+        ("inspector", 1, 0, 0),
+        ("operator", 1, 1, 0),
+        ("admin", 1, 1, 1),
+    ],
 )
 def test_a_page_offers_what_the_role_may_do(
     served: Keyed,
@@ -82,6 +90,7 @@ def test_a_page_offers_what_the_role_may_do(
     assert shown.count('id="learning"') == slider
     assert shown.count('id="learning-start"') == saves
     assert shown.count("data-activate=") == shown.count('id="learning-activate"') == activates
+    assert shown.count("data-delete=") == shown.count("/admin?category=tiny#upload") == activates
 
 
 def test_calibrations_of_stations_are_told_apart(served: Keyed) -> None:
@@ -224,3 +233,26 @@ def test_what_is_not_there_is_said_by_a_page(served: Keyed, path: str) -> None:
     assert response.status_code == 404
     assert "Model not found" in response.text
     assert response.headers["content-type"].startswith("text/html")
+
+
+def test_training_set_is_offered_after_a_good_review(served: Keyed) -> None:
+    [identifier] = add(served.database, row())
+    assert "/training-set" not in text(served, "/models/tiny")
+    review = {"verdict": "good", "expected_revision": 0}
+    served.client.post(f"/v1/inspections/{identifier}/reviews", json=review, headers=served.show("inspector"))
+    assert 'href="/v1/models/tiny/training-set"' in text(served, "/models/tiny", "inspector")
+    assert "/training-set" not in text(served, "/models/tiny", "viewer")
+
+
+def test_version_leads_to_its_evaluation(served: Keyed, store: Path) -> None:
+    version = models_folder.active_version(store, "tiny")
+    jobs = served.app.state.jobs
+    job = replace(jobs.store.add("evaluate", "tiny", {}, "somebody"), state="succeeded")
+    jobs.store.change(job, "queued")
+    folder = jobs.folders.report(job) / "tiny" / str(version)
+    address = f'href="/v1/jobs/{job.id}/report?version={version}"'
+    assert address not in text(served, f"/models/tiny/versions/{version}", "viewer")
+    folder.mkdir(parents=True)
+    (folder / "report.html").touch()
+    assert address in text(served, f"/models/tiny/versions/{version}", "viewer")
+    assert address not in text(served, f"/models/tiny/versions/{version}", "line")

@@ -37,7 +37,13 @@ def test_every_page_says_who_may_see_it() -> None:
         assert route.methods == {"GET"}  # pages change nothing: scripts do, by the API
 
 
-SEEN_WITH = {"/": "history", "/scores": "history", "/inspect": "predict"}
+SEEN_WITH = {
+    "/": "history",
+    "/scores": "history",
+    "/report": "history",
+    "/inspect": "predict",
+    "/admin": "admin",
+}
 
 
 def test_a_line_is_led_from_the_wall_to_where_it_inspects(keyed: Keyed) -> None:
@@ -55,7 +61,7 @@ def test_the_navigation_offers_what_the_role_may_see(keyed: Keyed, role: Role) -
     assert response.status_code == 200
     offered = set(re.findall(r'<a href="([^"]+)"[^>]*><svg class="icon"', response.text))
     wanted = {"/products"} | {p for p, needed in SEEN_WITH.items() if Permission(needed) in PERMISSIONS[role]}
-    assert offered == wanted | ({"/report"} if Permission.HISTORY in PERMISSIONS[role] else set())
+    assert offered == wanted
     may_review = Permission.REVIEW in PERMISSIONS[role]
     assert ('data-verdict="good"' in response.text) == may_review
 

@@ -1,0 +1,68 @@
+"""Pages of administrators: keys, uploads and the audit log."""
+
+import re
+from html import unescape
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from app.auth.audit import Audit
+from app.auth.permissions import SERVER
+from tests.app.conftest import Keyed
+from tests.app.support.services import create_service
+
+
+def get(keyed: Keyed, path: str, role: str = "admin", **query: str) -> httpx2.Response:
+    headers = keyed.show(role) | {"Accept": "text/html"}
+    return keyed.client.get(path, params=query or None, headers=headers)
+
+
+@pytest.mark.parametrize("path", ["/admin", "/admin/log"])
+def test_pages_are_for_administrators_of_all_categories(keyed: Keyed, path: str) -> None:
+    for role in keyed.keys:
+        response = get(keyed, path, role)
+        assert response.status_code == (200 if role == "admin" else 403), role
+        assert ('href="/admin"' in response.text) == (role == "admin"), role
+
+
+def test_keys_are_shown_without_their_secrets(keyed: Keyed) -> None:
+    text = get(keyed, "/admin").text
+    revocable = set(re.findall(r'data-revoke="([0-9a-f]{16})"', text))
+    assert revocable == {keyed.key_id(role) for role in keyed.keys if role != "admin"}
+    assert "in use here" in text
+    assert not any(key.split("_", 2)[2] in text for key in keyed.keys.values())
+    keyed.client.delete(f"/v1/keys/{keyed.key_id('line')}", headers=keyed.show("admin"))
+    text = get(keyed, "/admin").text
+    assert f'data-revoke="{keyed.key_id("line")}"' not in text
+    assert "revoked" in text
+
+
+def test_first_key_is_an_administrators(store: Path) -> None:
+    with create_service(store) as client:
+        text = client.get("/admin").text
+    assert "The first key must be an administrator" in text
+    assert re.findall(r'<option value="(\w+)">\w+:', text) == ["admin"]
+    assert 'id="kept" href="/login"' in text  # the page itself then needs the key
+
+
+def test_log_is_read_page_by_page_with_a_filter(keyed: Keyed) -> None:
+    log = Audit(keyed.database)
+    for number in range(52):
+        log.write(SERVER, "model.unload", f"tiny/v{number}", "done", {"was_loaded": True})
+    log.write(SERVER, "product.create", "<b>cap</b>", "refused", {"refusal": "<i>no</i>"})
+
+    def targets(address: str) -> list[str]:
+        found = re.findall(
+            r'<td class="wrap-anywhere">(tiny/v\d+|<b>cap</b>)</td>', unescape(get(keyed, address).text)
+        )
+        return [str(one) for one in found]
+
+    assert targets("/admin/log")[:2] == ["<b>cap</b>", "tiny/v51"]
+    text = get(keyed, "/admin/log", action="model.unload").text
+    assert "<i>no</i>" not in text
+    [older] = re.findall(r'rel="next" href="([^"]+)"', text)
+    assert targets("/admin/log?action=model.unload") == [f"tiny/v{number}" for number in range(51, 1, -1)]
+    assert targets(unescape(older)) == ["tiny/v1", "tiny/v0"]
+    assert targets("/admin/log?target=tiny/v7") == ["tiny/v7"]
+    assert "There are no such entries." in get(keyed, "/admin/log", action="x").text
