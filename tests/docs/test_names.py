@@ -120,7 +120,8 @@ def test_roles_have_the_documented_permissions() -> None:
         {Permission.PREDICT},
         {Permission.RESULT},
         {Permission.HISTORY},
-        {Permission.REVIEW, Permission.TUNE},
+        {Permission.REVIEW},
+        {Permission.TEACH, Permission.TUNE},
         {Permission.ADMIN},
     )
     table = rows(DOCS / "how-to" / "secure.md", "## Roles")
