@@ -9,9 +9,10 @@ The database counts in one pass over a limited number of rows, whatever the numb
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, select
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from app.database import clock
 from app.database.tables import inspections
@@ -66,23 +67,10 @@ def project(
         without: stations to exclude, because they have their own calibration.
     """
     scores = sorted({s for position in positions for s in position if s is not None})
-    columns = ("id", "version", "precision", "station", "decision", "verdict", "score")
-    latest = (
-        select(*(_COLUMNS[name] for name in columns))
-        .where(*where.conditions())
-        .order_by(_COLUMNS.id.desc())
-        .limit(last)
-        .subquery()
-        .c
-    )
+    latest, comparable = _find_latest(where, version, precision, last, without)
     above = (func.sum(case((latest.score > score, 1), else_=0)) for score in scores)
-    # Filter after the limit: a search for rare rows must not read the whole history.
-    query = select(latest.decision, latest.verdict, func.count(), func.min(latest.id), *above).where(
-        latest.version == version, latest.precision == precision
-    )
-    if without:
-        query = query.where(is_elsewhere(latest.station, without))
-    rows = connection.execute(query.group_by(latest.decision, latest.verdict)).all()
+    query = select(latest.decision, latest.verdict, func.count(), func.min(latest.id), *above)
+    rows = connection.execute(query.where(*comparable).group_by(latest.decision, latest.verdict)).all()
     groups: dict[tuple[Decision, Verdict | None], _Group] = {}
     for decision, verdict, n, _, *counted in rows:
         groups[decision, verdict] = _Group(n, dict(zip(scores, map(int, counted), strict=True)))
@@ -101,6 +89,37 @@ def project(
         decisions=taken,
     )
     return window, [_projected(taken, groups, position) for position in positions]
+
+
+def read_scores(
+    connection: Connection,
+    where: InspectionFilter,
+    version: str,
+    precision: Precision,
+    *,
+    last: int,
+    without: Collection[str] = (),
+) -> list[tuple[float, Verdict | None]]:
+    """Read scores and verdicts of the latest inspections; arguments as for `project`."""
+    latest, comparable = _find_latest(where, version, precision, last, without)
+    query = select(latest.score, latest.verdict).where(*comparable).order_by(latest.id.desc())
+    return [(score, verdict) for score, verdict in connection.execute(query)]
+
+
+def _find_latest(
+    where: InspectionFilter, version: str, precision: Precision, last: int, without: Collection[str]
+) -> tuple[ReadOnlyColumnCollection[str, Any], list[ColumnElement[bool]]]:
+    """Return the latest inspections, and the condition that their scores are comparable.
+
+    The filter comes after the limit: a search for rare rows must not read the whole history.
+    """
+    columns = ("id", "version", "precision", "station", "decision", "verdict", "score")
+    query = select(*(_COLUMNS[name] for name in columns)).where(*where.conditions())
+    latest = query.order_by(_COLUMNS.id.desc()).limit(last).subquery().c
+    comparable = [latest.version == version, latest.precision == precision]
+    if without:
+        comparable.append(is_elsewhere(latest.station, without))
+    return latest, comparable
 
 
 def _projected(

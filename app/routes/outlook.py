@@ -1,5 +1,6 @@
 """Outlook on other thresholds: their promises, and the decisions they would have made."""
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
@@ -8,18 +9,21 @@ from starlette.concurrency import run_in_threadpool
 from app.auth.permissions import MaySeeHistory
 from app.database import clock
 from app.database.engine import Database
-from app.dependencies import Category, HistoryDep, LoadedModelsDep, StoreDep
+from app.dependencies import Category, HistoryDep, JobsDep, LoadedModelsDep, StoreDep
 from app.history import changes, decision_counts, outlook
 from app.history.decision_counts import TimeSpan
 from app.history.outlook import ThresholdPosition
 from app.http.preconditions import READING_PROBLEMS
 from app.inspection.decision import to_schema
+from app.jobs.evaluations import Evaluation, find_evaluation
+from app.jobs.runner import JobRunner
 from app.registry import model_settings
 from app.registry.calibrations import CalibrationTarget, choose_calibrator
 from app.registry.model_store import ModelStore
 from app.routes.openapi import documented
 from app.routes.parameters import StationOfCalibration
 from app.schemas import outlook as schemas
+from app.schemas.history import Verdict
 from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}/thresholds", tags=["models"])
@@ -29,6 +33,7 @@ _STEPS: Final = (5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500
 RATES: Final = tuple(step / 10_000 for step in _STEPS)
 MAX_RATES: Final = 50
 _MAX_INSPECTIONS: Final = 10_000
+_MAX_SCORES: Final = 1000
 
 Rates = Annotated[
     list[Annotated[float, Query(gt=0, lt=1)]] | None,
@@ -53,6 +58,7 @@ async def get_outlook(
     loaded_models: LoadedModelsDep,
     store: StoreDep,
     history: HistoryDep,
+    jobs: JobsDep,
     rates: Rates = None,
     review_fpr: Band = None,
     station: StationOfCalibration = None,
@@ -66,13 +72,14 @@ async def get_outlook(
     detector = await loaded_models.get(category)
     # The query may be slow: it must not occupy the threads in which predictions look up idempotency keys.
     return await run_in_threadpool(
-        _project_outlook, store, history.database, detector, station, rates, review_fpr
+        _project_outlook, store, history.database, jobs, detector, station, rates, review_fpr
     )
 
 
 def _project_outlook(
     store: ModelStore,
     database: Database,
+    jobs: JobRunner,
     detector: Detector,
     station: str | None,
     rates: list[float] | None,
@@ -91,6 +98,7 @@ def _project_outlook(
         model_settings.apply_settings(calibrator, settings.model_copy(update={"target_fpr": rate}))
         for rate in target_rates
     ]
+    without = stations if station is None else ()
     has_region = settings.region is not None or bool(settings.stations)
     # With a region, scores depend on the calibration.
     actions = (changes.REGION, changes.CALIBRATION) if has_region else (changes.REGION,)
@@ -98,15 +106,10 @@ def _project_outlook(
         since_ms = changes.last_changed_ms(connection, category, actions)
         span = decision_counts.skip_deleted(connection, TimeSpan(since_ms, max(since_ms, clock.now_ms())))
         limits = [ThresholdPosition(used.reject.reject, used.review) for used in thresholds]
-        window, projected = outlook.project(
-            connection,
-            span.filter(category, station),
-            version,
-            slot.precision,
-            limits,
-            last=_MAX_INSPECTIONS,
-            without=stations if station is None else (),
-        )
+        comparable = (connection, span.filter(category, station), version, slot.precision)
+        window, projected = outlook.project(*comparable, limits, last=_MAX_INSPECTIONS, without=without)
+        scored = outlook.read_scores(*comparable, last=_MAX_SCORES, without=without)
+    evaluation = None if has_region else find_evaluation(jobs.store, jobs.folders, category, version)
     positions = [
         schemas.RateOption(
             target_fpr=used.reject.target_fpr,
@@ -126,5 +129,25 @@ def _project_outlook(
         target_fpr=in_force,
         review_fpr=model_settings.resolve_review_fpr(calibrator, settings),
         window=window,
+        scores=_to_samples(calibrator.scores.tolist(), scored, evaluation),
         positions=positions,
+    )
+
+
+def _to_samples(
+    calibration: Sequence[float],
+    scored: Sequence[tuple[float, Verdict | None]],
+    evaluation: Evaluation | None,
+) -> schemas.ScoreSamples:
+    good, defects = ([], []) if evaluation is None else evaluation.read_scores()
+
+    def rounded(scores: Iterable[float]) -> list[float]:
+        return [round(score, 4) for score in scores]
+
+    return schemas.ScoreSamples(
+        calibration=rounded(calibration),
+        inspections=rounded(score for score, _ in scored),
+        defects=rounded(score for score, verdict in scored if verdict == "defect"),
+        test_good=rounded(good),
+        test_defects=rounded(defects),
     )

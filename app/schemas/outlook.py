@@ -47,6 +47,19 @@ class Window(BaseModel):
     )
 
 
+class ScoreSamples(BaseModel):
+    """Scores by which thresholds can be judged."""
+
+    calibration: list[float] = Field(description="Of the good images of the calibration in force, sorted.")
+    inspections: list[float] = Field(description="Of the latest inspections in the window, 1,000 at most.")
+    defects: list[float] = Field(description="Of those among them that are reviewed as defects.")
+    test_good: list[float] = Field(
+        description="Of good test images in the version's latest evaluation by a job; empty without one, and "
+        "with a region of interest, which evaluations ignore."
+    )
+    test_defects: list[float] = Field(description="Of its defective test images.")
+
+
 class Outlook(BaseModel):
     """The effect of several false-reject rates on the latest inspections."""
 
@@ -62,4 +75,5 @@ class Outlook(BaseModel):
         description="The rate of the review band; null without one.", examples=[0.02]
     )
     window: Window
+    scores: ScoreSamples
     positions: list[RateOption] = Field(description="By rate, the smallest first.")

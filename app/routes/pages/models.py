@@ -24,10 +24,11 @@ from app.errors.problems import Problem
 from app.history import browsing
 from app.history.drift import DriftState
 from app.history.reviewed_images import find_images
-from app.jobs.runner import JobRunner
+from app.jobs.evaluations import find_evaluation
 from app.registry import model_settings
 from app.registry.model_store import ModelStore
 from app.routes import calibrations, models
+from app.schemas import models as schemas
 from app.schemas.access import Permission
 from app.schemas.tuning import CalibrationInForce
 from app.web.page import PagePart, PageRoute
@@ -40,7 +41,6 @@ router = APIRouter(route_class=PageRoute)
 
 # Choices of the review rate, besides none and the version's own rate.
 REVIEW_RATES: Final = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
-_JOBS: Final = 200  # that are searched for the report of a version
 AUDIT_SHARES: Final = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0)  # besides the server's
 
 
@@ -85,6 +85,7 @@ async def show_model(
         is_product = bool(await asyncio.to_thread(products.find, [category]))
         stations.update(await asyncio.to_thread(_list_stations, history.database, category))
     in_place = loaded_models.serving_version(category)
+    shown = next((one for one in model.versions if one.version == in_place), None)
     return page.render(
         "model.html",
         model=model,
@@ -93,7 +94,7 @@ async def show_model(
         active=next((one for one in model.versions if one.active), None),
         refusal=loaded_models.refusal(category, model.active),
         in_place=in_place,
-        shown=next((one for one in model.versions if one.version == in_place), None),
+        shown=shown,
         precision=settings.precision,
         serving=serving,
         drift=windows,
@@ -101,7 +102,15 @@ async def show_model(
         bands=REVIEW_RATES,
         audit_shares=_audit_shares(serving.audit_share),
         server_audit_share=settings.audit_share,
-        passed=data({"category": category, "maxBytes": settings.max_bytes, "minDefects": MIN_DEFECTS}),
+        passed=data(
+            {
+                "category": category,
+                "maxBytes": settings.max_bytes,
+                "minDefects": MIN_DEFECTS,
+                "isProduct": is_product,
+                "goodImage": _good_image(category, shown),
+            }
+        ),
     )
 
 
@@ -125,7 +134,7 @@ async def show_version(
         category=category,
         version=described,
         report=report,
-        evaluation=await asyncio.to_thread(_find_evaluation, jobs, described.version, category)
+        evaluation=await asyncio.to_thread(find_evaluation, jobs.store, jobs.folders, category, version)
         if page.may(Permission.HISTORY)
         else None,
         refusal=refusal,
@@ -146,10 +155,13 @@ def _describe_serving(store: ModelStore, detector: Detector) -> ServingModel:
     )
 
 
-def _find_evaluation(jobs: JobRunner, version: str, category: str) -> str | None:
-    """Find the latest job with a report on a version."""
-    ended = jobs.store.page(_JOBS, states=["succeeded"], products=[category])
-    return next((job.id for job in ended if jobs.folders.find_report(job, version)), None)
+def _good_image(category: str, version: schemas.Version | None) -> str | None:
+    """Return the address of a calibration image in the report of a version."""
+    files = version.details.report if version is not None and version.details is not None else []
+    images = sorted(name for name in files if name.startswith("highest_"))
+    if version is None or not images:
+        return None
+    return f"/v1/models/{category}/versions/{version.version}/report/{images[-1]}"
 
 
 def _audit_shares(chosen: float | None) -> list[float]:

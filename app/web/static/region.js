@@ -69,16 +69,47 @@ function unchanged() {
   return saved === null ? "" : JSON.stringify(Polygons.from(saved.answer, stage.polygons.width, stage.polygons.height).done);
 }
 
-async function latest() {
-  const filter = { category: passed.category, limit: "20", ...(chosenStation() ? { station: chosenStation() } : {}) };
-  const page = await api(`/v1/inspections?${new URLSearchParams(filter)}`).catch(() => ({ inspections: [] }));
-  const one = page.inspections.find((row) => row.has_pictures);
-  if (!one) return null;
-  const { image } = await api(`/v1/inspections/${one.inspection_id}`);
+// The size of the whole image may be larger than that of its picture.
+async function readImage(src, size = null, good = null) {
   const bitmap = new Image();
-  bitmap.src = `/inspections/${one.inspection_id}/picture.jpg`;
+  bitmap.src = src;
   await bitmap.decode();
-  return { bitmap, width: image.width, height: image.height };
+  const { width, height } = size ?? { width: bitmap.naturalWidth, height: bitmap.naturalHeight };
+  return { bitmap, width, height, good };
+}
+
+async function inspected(extra, good = null) {
+  const filter = { category: passed.category, limit: "20", ...(chosenStation() ? { station: chosenStation() } : {}), ...extra };
+  const page = await api(`/v1/inspections?${new URLSearchParams(filter)}`);
+  const one = page.inspections.find((row) => row.has_pictures);
+  const { image } = await api(`/v1/inspections/${one.inspection_id}`);
+  return readImage(`/inspections/${one.inspection_id}/picture.jpg`, image, good);
+}
+
+async function ofDataset() {
+  const page = await api(`/v1/products/${encodeURIComponent(passed.category)}/images?label=good&limit=1`);
+  return readImage(page.images[0].links.image, page.images[0], "dataset");
+}
+
+// Reports show calibration images beside their heatmaps.
+async function ofCalibration() {
+  const pair = await readImage(passed.goodImage);
+  const bitmap = document.createElement("canvas");
+  [bitmap.width, bitmap.height] = [pair.width / 2, pair.height];
+  bitmap.getContext("2d").drawImage(pair.bitmap, 0, 0);
+  return { bitmap, width: bitmap.width, height: bitmap.height, good: "calibration" };
+}
+
+// An image of a good part to draw on, of the station if there is one; null without any.
+async function findImage() {
+  const sources = [() => inspected({ verdict: "good" }, "reviewed"), () => inspected({ decision: "PASS" }, "passed")];
+  if (passed.isProduct && !chosenStation()) sources.unshift(ofDataset);
+  if (passed.goodImage && !chosenStation()) sources.push(ofCalibration);
+  for (const source of [...sources, () => inspected({})]) {
+    const found = await source().catch(() => null); // there is none, or the key may not see it
+    if (found) return found;
+  }
+  return null;
 }
 
 function unsaved() {
@@ -97,7 +128,7 @@ async function load() {
     if (error.status !== 404) complain(wrong, error);
   }
   if (mine === turn) showShare(found?.answer);
-  const last = picture?.uploaded ? null : await latest().catch(() => null);
+  const last = picture?.uploaded ? null : await findImage();
   if (mine !== turn) return;
   saved = found;
   byId("stage").removeAttribute("aria-busy");
@@ -130,6 +161,7 @@ function show() {
     stage.show(bitmap, region ? Polygons.from(region, width, height) : new Polygons(width, height));
   }
   showShare(region);
+  if (picture.good) byId("status").textContent += ` ${t("script.region.good", { what: t(`script.region.good.${picture.good}`) })}`;
   if (picture.blank) byId("status").textContent += ` ${t("script.region.no_picture")}`;
   byId("stage").classList.toggle("blank", Boolean(picture.blank));
   refresh();

@@ -1,9 +1,11 @@
 // The threshold slider: the effect of each false-reject rate, and saving one of them.
 import { api } from "./api.js";
 import { announce } from "./base.js";
+import { confirmed } from "./confirm.js";
 import { home, complain } from "./models.js";
 import { localTimes, number, percent, t } from "./texts.js";
 import { drawOutlook, markPosition } from "./threshold_chart.js";
+import { describeMove, describeTest, drawScores, largeMove, markThreshold } from "./threshold_scores.js";
 
 const byId = (name) => document.getElementById(`threshold-${name}`);
 const slider = byId("slider");
@@ -55,13 +57,16 @@ function say(name, rate) {
   note.title = rate.reason || "";
 }
 
-function sayChanges(one) {
-  document.querySelector('[data-figure="changed"]').textContent = number(one.changed, 0);
-  const moved = one.changes.map((change) =>
+function moved(one) {
+  return one.changes.map((change) =>
     t("script.models.moved", { n: number(change.inspections, 0), from: t(`decision.${change.taken}`), to: t(`decision.${change.would}`) }),
   );
+}
+
+function sayChanges(one) {
+  document.querySelector('[data-figure="changed"]').textContent = number(one.changed, 0);
   const all = t("script.models.of", { n: number(outlook.window.inspections, 0) });
-  document.querySelector('[data-note="changed"]').textContent = [all, ...moved].join(" · ");
+  document.querySelector('[data-note="changed"]').textContent = [all, ...moved(one)].join(" · ");
 }
 
 function promise(one) {
@@ -93,19 +98,28 @@ function show() {
   say("overkill", one.overkill);
   say("escape", one.escape);
   sayChanges(one);
-  markPosition(byId("chart"), outlook, Number(slider.value));
+  byId("test").textContent = describeTest(outlook.scores, one.threshold.reject);
+  if (!byId("rates").hidden) markPosition(byId("chart"), outlook, Number(slider.value));
+  markThreshold(byId("scores"), one.threshold.reject);
   if (form) {
     byId("save").disabled = (!changedRate() && !changedBand()) || !settable(one);
     byId("reset").disabled = one.in_force && !changedBand();
   }
 }
 
+// Without reviews there are no rates to draw; the scores of the calibration are always known.
+function draw() {
+  byId("rates").hidden = outlook.positions.every((one) => one.overkill.value === null && one.escape.value === null);
+  if (!byId("rates").hidden) drawOutlook(byId("chart"), outlook);
+  drawScores(byId("scores"), byId("samples"), outlook);
+}
+
 // What the figures were of is no longer chosen, and those of the choice could not be had.
 function blank() {
   slider.disabled = true;
   for (const one of byId("figures").querySelectorAll("[data-figure], [data-note]")) one.textContent = "";
-  for (const name of ["rate", "promise", "window"]) byId(name).textContent = "";
-  byId("chart").replaceChildren(byId("chart").querySelector("title"));
+  for (const name of ["rate", "promise", "test", "window"]) byId(name).textContent = "";
+  for (const name of ["chart", "scores"]) byId(name).replaceChildren(byId(name).querySelector("title"));
   if (!form) return;
   byId("save").disabled = true;
   byId("reset").disabled = false; // asks again
@@ -139,7 +153,7 @@ async function load({ rate = null, keepBand = false, anew = true } = {}) {
     slider.max = outlook.positions.length - 1;
     slider.value = outlook.positions.findIndex((one) => (rate === null ? one.in_force : one.target_fpr === rate));
     slider.disabled = false;
-    drawOutlook(byId("chart"), outlook);
+    draw();
     const window_ = outlook.window;
     byId("window").textContent = window_.inspections
       ? t("script.models.window", { n: number(window_.inspections, 0), from: new Date(window_.from).toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" }), reviewed: number(reviewed(window_), 0) })
@@ -178,24 +192,24 @@ async function conflict() {
   ].join(", ");
   await Promise.all([load({ rate, keepBand }), renewCalibrations()]);
   if (slider.disabled) return; // the reason is already shown
-  const moved = [];
+  const changed = [];
   const acts = [];
   if (before.target_fpr !== set.target_fpr) {
-    moved.push(t("script.models.conflict.rate", { before: percent(rateAsSet(before)), now: percent(rateAsSet(set)) }));
+    changed.push(t("script.models.conflict.rate", { before: percent(rateAsSet(before)), now: percent(rateAsSet(set)) }));
   }
   if (before.review_fpr !== set.review_fpr) {
-    moved.push(t("script.models.conflict.band", { before: bandText(before.review_fpr), now: bandText(set.review_fpr) }));
+    changed.push(t("script.models.conflict.band", { before: bandText(before.review_fpr), now: bandText(set.review_fpr) }));
   }
-  if (moved.length) acts.push("model.thresholds");
+  if (changed.length) acts.push("model.thresholds");
   if (before.version !== set.version) {
-    moved.push(t("script.models.conflict.version", { version: set.version }));
+    changed.push(t("script.models.conflict.version", { version: set.version }));
     acts.push("model.activate", "model.rollback");
   }
-  if (!moved.length) {
-    moved.push(t("script.models.conflict.calibration"));
+  if (!changed.length) {
+    changed.push(t("script.models.conflict.calibration"));
     acts.push("model.calibrate");
   }
-  const text = t("script.models.conflict", { what: moved.join(", "), mine });
+  const text = t("script.models.conflict", { what: changed.join(", "), mine });
   complain(wrong, new Error(`${text} ${await describeChange(acts)}`));
 }
 
@@ -218,6 +232,10 @@ form?.addEventListener("submit", async (event) => {
   if (changedBand()) body.review_fpr = JSON.parse(band.value);
   if (!body.reason) return byId("reason").focus();
   wrong.hidden = true;
+  if (changedRate() && largeMove(outlook, one, rateAsSet(set))) {
+    const text = describeMove(outlook, one, rateAsSet(set), moved(one));
+    if (!(await confirmed(t("script.models.move.title"), text, t("script.models.move.yes")))) return;
+  }
   byId("save").disabled = true;
   try {
     await api(`${home}/thresholds`, { method: "PATCH", headers: { "If-Match": etag }, body });
@@ -235,7 +253,7 @@ form?.addEventListener("submit", async (event) => {
 byId("reset")?.addEventListener("click", () => load());
 addEventListener("resize", () => {
   if (slider.disabled) return;
-  drawOutlook(byId("chart"), outlook);
+  draw();
   show();
 });
 slider.addEventListener("input", () => {

@@ -1,5 +1,6 @@
 """What other rates would do, over the wire: positions by the calibration in force, and refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,36 @@ def test_what_would_have_been_decided(client: TestClient, version: str) -> None:
     there = next(one for one in answer["positions"] if one["in_force"])
     assert there["changes"] == [{"taken": "PASS", "would": "REJECT", "inspections": 1}]
     assert there["overkill"]["value"] == pytest.approx(0.1)
+
+
+def test_scores_are_those_of_calibration_inspections_and_tests(client: TestClient, version: str) -> None:
+    first = get(client)["scores"]
+    assert len(first.pop("calibration")) == get(client)["positions"][0]["threshold"]["n_calibration"]
+    assert not any(first.values())
+    kept(
+        client,
+        row(version=version, score=1.00004, verdict="good"),
+        row(version=version, score=9.0, verdict="defect"),
+        row(version="older", score=5.0),
+    )
+    app: Any = client.app
+    jobs = app.state.jobs
+    job = replace(jobs.store.add("evaluate", "tiny", {}, "somebody"), state="succeeded")
+    jobs.store.change(job, "queued")
+    folder = jobs.folders.report(job) / "tiny" / version
+    folder.mkdir(parents=True)
+    (folder / "report.html").touch()
+    lines = ["path,defect,score,p_value,decision", "a.png,,1.5,0.5,PASS", "b.png,hole,7.5,0.1,REJECT"]
+    (folder / "scores.csv").write_text("\n".join(lines))
+    scores = get(client)["scores"]
+    assert (scores["inspections"], scores["defects"]) == ([9.0, 1.0], [9.0])
+    assert (scores["test_good"], scores["test_defects"]) == ([1.5], [7.5])
+    square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64]]]}
+    assert client.put("/v1/models/tiny/region", json=square).status_code == 200
+    assert get(client)["scores"]["test_good"] == []  # evaluations ignore regions
+    client.delete("/v1/models/tiny/region", headers={"If-Match": "*"})
+    (folder / "scores.csv").write_text("nothing")
+    assert get(client)["scores"]["test_good"] == []
 
 
 def test_a_review_band_is_told_as_if_it_were_set(client: TestClient) -> None:

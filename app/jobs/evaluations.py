@@ -1,0 +1,37 @@
+"""What jobs have measured of a version: the latest report, and the scores of the test images."""
+
+import csv
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from app.jobs.job_folders import JobFolders
+from app.jobs.job_store import JobStore
+
+_JOBS: Final = 200  # that are searched
+
+
+class Evaluation(NamedTuple):
+    """The latest evaluation of a version: the id of its job, and its report."""
+
+    job: str
+    report: Path
+
+    def read_scores(self) -> tuple[list[float], list[float]]:
+        """Read the scores of good and of defective test images; empty if the file is missing or damaged."""
+        good: list[float] = []
+        defective: list[float] = []
+        try:
+            with self.report.with_name("scores.csv").open(newline="") as file:
+                for row in csv.DictReader(file):
+                    (defective if row["defect"] else good).append(float(row["score"]))
+        except (OSError, ValueError, KeyError, csv.Error):
+            return [], []
+        return good, defective
+
+
+def find_evaluation(store: JobStore, folders: JobFolders, category: str, version: str) -> Evaluation | None:
+    """Find the latest evaluation of a version."""
+    for job in store.page(_JOBS, states=["succeeded"], products=[category]):
+        if (report := folders.find_report(job, version)) is not None:
+            return Evaluation(job.id, report)
+    return None
