@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from ..schemas.history import InspectionPage, KeptInspection, Part, Verdict
@@ -10,7 +11,10 @@ from ..schemas.jobs import Job, JobKind, JobPage, JobState
 from ..schemas.models import Model, ModelList, ModelSummary
 from ..schemas.predict import BatchAnswer, Decision, Inspection, Picture
 from ..schemas.review import Review, ReviewList
+from ..schemas.texts import text_fault
 from .request import Call, Image, given, read_bytes, read_file, read_json, segment
+
+_TEXTS = ("part_id", "product_id", "recipe_id", "station", "file_name")
 
 
 class InspectOptions(TypedDict, total=False):
@@ -21,6 +25,7 @@ class InspectOptions(TypedDict, total=False):
         part_id: of the part; kept with the inspection, as are product_id, recipe_id and station.
         product_id: of the kind of part.
         recipe_id: of the way the image was taken.
+        file_name: of the image, kept with the inspection; by default that of the path.
         station: its own calibration and region of interest apply, if it has them.
         regions: include the regions above the pixel threshold; default True.
         store: keep the inspection in the history; default True.
@@ -35,6 +40,7 @@ class InspectOptions(TypedDict, total=False):
     part_id: str | None
     product_id: str | None
     recipe_id: str | None
+    file_name: str | None
     station: str | None
     regions: bool
     store: bool
@@ -56,6 +62,8 @@ def inspect(category: str, image: Image, **options: Unpack[InspectOptions]) -> C
         ValueError: the idempotency key or the request id cannot be sent in a header.
         OSError: the file cannot be read.
     """
+    if not isinstance(image, bytes) and not text_fault(name := Path(image).name):
+        options.setdefault("file_name", name)
     version = options.get("version")
     where = "predict" if version is None else f"versions/{segment(version)}/predict"
     headers = {"Content-Type": "application/octet-stream", **_headers(options)}
@@ -249,7 +257,7 @@ def _inspection(identifier: str) -> str:
 
 
 def _params(options: InspectOptions) -> dict[str, Any]:
-    texts = {name: options.get(name) for name in ("part_id", "product_id", "recipe_id", "station")}
+    texts = {name: options.get(name) for name in _TEXTS}
     values = {
         **texts,
         "inline": list(options.get("inline", ())) or None,

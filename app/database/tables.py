@@ -5,12 +5,14 @@ inspection's id is a UUID of version 7 (RFC 9562), whose text sorts by time. So 
 and time ranges, and every other index ends in it.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -23,14 +25,29 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 # The last migration in migrations/versions, which results in the tables below.
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 _TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
 _LARGE = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
+
+
+class Codes(TypeDecorator[Sequence[str]]):
+    """A list of codes, as text with spaces in between; null for an empty one."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[str] | None, _: Dialect) -> str | None:
+        """Store the list."""
+        return " ".join(value or ()) or None
+
+    def process_result_value(self, value: str | None, _: Dialect) -> list[str]:
+        """Read the list."""
+        return (value or "").split()
 
 
 def _index_where(name: str, condition: str, *columns: str) -> Index:
@@ -85,13 +102,21 @@ inspections = Table(
     # Of the engine: scores of different precisions do not compare.
     Column("precision", String(32), nullable=False),
     Column("audit", Boolean, nullable=False, server_default=false()),  # in the audit sample
+    Column("warnings", Codes),
+    Column("file_name", String(256)),
+    # Score minus the threshold of REJECT; null in rows from before migration 0006.
+    Column("margin", Float),
     # The columns after the id filter rows within the index.
-    Index("ix_inspections_category", "category", "id", "decision", "verdict"),
+    Index("ix_inspections_category", "category", "id", "decision", "verdict", "margin"),
     Index("ix_inspections_category_decision", "category", "decision", "id"),
     Index("ix_inspections_category_station", "category", "station", "id", "decision"),
     Index("ix_inspections_decision", "decision", "id"),
     Index("ix_inspections_station", "station", "id", "decision"),
     _index_where("ix_inspections_part_id", "part_id IS NOT NULL", "part_id", "id"),
+    _index_where("ix_inspections_file_name", "file_name IS NOT NULL", "file_name", "id"),
+    _index_where(
+        "ix_inspections_warnings", "warnings IS NOT NULL", "id", "category", "decision", "verdict", "warnings"
+    ),
     _index_where("ix_inspections_verdict", "verdict IS NOT NULL", "verdict", "id"),
     _index_where("ix_inspections_category_verdict", "verdict IS NOT NULL", "category", "verdict", "id"),
     _index_where(

@@ -60,6 +60,8 @@ def export_kinds(categories: Iterable[ShiftCategory]) -> bytes:
 def _cell(value: object) -> object:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list):
+        return " ".join(value)
     return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
 
 

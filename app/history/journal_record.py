@@ -22,6 +22,8 @@ _MAGIC: Final = b"FGJ1"
 _LENGTHS: Final = struct.Struct("<4sQQQ")
 _CRCS: Final = struct.Struct("<II")
 _HEADER_BYTES: Final = _LENGTHS.size + _CRCS.size
+# Columns that a server before migration 0006 has not written.
+_ADDED: Final = {"audit": False, "warnings": [], "file_name": None, "margin": None}
 _HALF_MAX: Final = float(np.finfo(np.float16).max)
 
 
@@ -101,7 +103,7 @@ def decode_records(data: bytes) -> DecodedRecords:
         if _crc(*parts) != checks[1]:
             return DecodedRecords(records, begin, damaged=True)
         row = json.loads(parts[0])
-        row.setdefault("audit", False)  # left by a server from before migration 0002
+        row |= {name: value for name, value in _ADDED.items() if name not in row}
         records.append(JournalRecord(row, parts[1], parts[2]))
         begin = end
     return DecodedRecords(records, begin, damaged=False)

@@ -1,6 +1,7 @@
 """Streaming parser for forms with images, multipart/form-data (RFC 7578)."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -12,8 +13,8 @@ from app.errors.problems import Problem
 from app.schemas.texts import MAX_TEXT, text_fault
 
 FILE = "file"
-# Named as in OPC 40100-1, machine vision.
-TEXT_FIELDS = ("part_id", "product_id", "recipe_id", "station")
+# The first four are named as in OPC 40100-1, machine vision.
+TEXT_FIELDS = ("part_id", "product_id", "recipe_id", "station", "file_name")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,12 @@ class UploadedFile:
 
     name: str | None
     data: bytes | Problem
+
+    @property
+    def base_name(self) -> str | None:
+        """The name without folders; None if there is none, or it has control characters."""
+        name = re.split(r"[\\/]", self.name or "")[-1]
+        return None if text_fault(name) else name or None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from app.inspection.decision import to_schema
 from app.inspection.decoding import DecodedUpload
 from app.inspection.explanation import DrawingFiles, Explanation
 from app.inspection.params import PredictRequest
+from app.inspection.warnings import find_warnings
 from app.scheduling.batcher import BatchResult
 from app.scheduling.thread_pool import TimedResult
 from app.schemas import predict as schemas
@@ -92,6 +93,7 @@ def make_inspection(
         inspection_id=identifier,
         model=schemas.ModelUsed(category=manifest.category, version=manifest.version, sha256=sha256),
         decision=used.decide(score),
+        warnings=find_warnings(manifest, used, score, result.scored),
         score=score,
         p_value=used.calibrator.p_value(score),
         threshold=to_schema(used),
@@ -118,9 +120,9 @@ def make_inspection(
 
 
 def read_answer(text: str) -> dict[str, Any]:
-    """Read a stored answer; complete one from before migration 0002."""
-    answer: dict[str, Any] = json.loads(text)
-    answer.setdefault("audit", False)
+    """Read a stored answer; complete one of an earlier version of FlowGauge."""
+    earlier = {"audit": False, "warnings": [], "file_name": None}
+    answer: dict[str, Any] = earlier | json.loads(text)
     used = answer["threshold"]
     used.setdefault("fpr_at_95_confidence", fpr_at_95_confidence(used["n_calibration"], used["target_fpr"]))
     return answer
@@ -136,12 +138,13 @@ def make_entry(
 ) -> HistoryEntry:
     """Create the history's entry of an inspection."""
     scale = used.calibrator.colour_scale
-    same = ("decision", "score", "p_value", "audit", *TEXT_FIELDS)
+    same = ("decision", "score", "p_value", "audit", "warnings", *TEXT_FIELDS)
     row = {name: getattr(inspection, name) for name in same} | {
         "id": inspection.inspection_id,
         "created_ms": clock.id_to_ms(inspection.inspection_id),
         "category": inspection.model.category,
         "version": inspection.model.version,
+        "margin": inspection.score - inspection.threshold.reject,
         "precision": request.detector.scorer.precision,
         "image_sha256": inspection.image.sha256,
         "map_low": scale.low,

@@ -32,7 +32,7 @@ class PredictParams:
         start: arrival, by time.perf_counter().
         deadline: end of the time limit, by time.monotonic().
         budget_ms: time from arrival to deadline.
-        texts: the given ones of part_id, product_id, recipe_id and station.
+        texts: the given ones of `TEXT_FIELDS`.
         inline: drawings to include in the JSON.
     """
 
@@ -53,6 +53,9 @@ class PredictParams:
     recipe_id: Annotated[str | None, _text("Recipe, stored with the inspection.")] = None
     station: Annotated[
         str | None, _text("Station, which selects its calibration and region of interest.")
+    ] = None
+    file_name: Annotated[
+        str | None, _text("Name of the file, stored with the inspection; by default that in the form.")
     ] = None
     idempotency_key: Annotated[
         str | None,
@@ -137,5 +140,6 @@ class PredictRequest:
     def digest(self, image_sha256: str) -> str:
         """Return the SHA-256 of everything in the request that determines the answer."""
         params = self.params
-        inputs = [self.category, params.version, params.regions, image_sha256, sorted(self.texts.items())]
+        texts = sorted((name, text) for name, text in self.texts.items() if name != "file_name")
+        inputs = [self.category, params.version, params.regions, image_sha256, texts]
         return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()

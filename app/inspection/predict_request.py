@@ -158,10 +158,11 @@ class PredictHandler:
         reservation.hold_images(number)
         texts = params.texts | {name: text for name, text in body.upload.texts.items() if text}
         inspect = self._inspect_independently if body.independent else self._inspect
-        jobs = [
-            inspect(PredictRequest(params, detector, texts, body.drawings, i), file, reservation)
-            for i, file in enumerate(body.upload.files)
-        ]
+        jobs = []
+        for i, file in enumerate(body.upload.files):
+            own = {"file_name": file.base_name} if file.base_name else {}
+            image = PredictRequest(params, detector, own | texts, body.drawings, i)
+            jobs.append(inspect(image, file, reservation))
         return await cancel_on_disconnect(request, _gather(jobs))
 
     async def _respond(

@@ -33,6 +33,7 @@ OUTPUTS: Final[Mapping[str, Output]] = {
     "score": Output("FP64", [-1], lambda answer: answer.inspection.score),
     "p_value": Output("FP64", [-1], lambda answer: answer.inspection.p_value),
     "inspection_id": Output("BYTES", [-1], lambda answer: answer.inspection.inspection_id.encode()),
+    "warnings": Output("BYTES", [-1], lambda answer: " ".join(answer.inspection.warnings).encode()),
     "map": Output("FP32", [-1, -1, -1], lambda answer: np.load(io.BytesIO(answer.files["map"])), "map"),
     "overlay": Output("BYTES", [-1], lambda answer: answer.files["overlay"], "overlay"),
 }

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from .history import Verdict
-from .predict import Decision, Links
+from .predict import Decision, FileName, Links, Warnings
 from .timestamp import Timestamp
 
 _ID = "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"
@@ -20,7 +20,9 @@ class InspectionEvent(BaseModel):
     version: str = Field(examples=["20261125T011500-3f9a2c"])
     station: str | None = Field(examples=["line-3"])
     part_id: str | None = Field(examples=["P-000123"])
+    file_name: FileName
     decision: Decision
+    warnings: Warnings
     score: float = Field(examples=[4.21])
     p_value: float = Field(examples=[0.0047])
     audit: bool = Field(description="Whether it belongs to the audit sample.")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from .predict import Decision, Inspection, Links, Sha256
+from .predict import Decision, FileName, Inspection, Links, Sha256, Warnings
 from .timestamp import Timestamp
 
 Verdict = Literal["good", "defect"]
@@ -42,6 +42,12 @@ class InspectionSummary(BaseModel):
     product_id: str | None = Field(examples=["bottle-500ml"])
     recipe_id: str | None = Field(examples=["top-light"])
     station: str | None = Field(examples=["line-3"])
+    file_name: FileName
+    margin: float | None = Field(
+        description="Score minus the threshold above which it is a REJECT; null if it was not recorded.",
+        examples=[1.11],
+    )
+    warnings: Warnings
     key_id: KeyId
     image_sha256: Sha256
     audit: bool = Field(description="Whether it belongs to the audit sample.")

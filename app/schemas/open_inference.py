@@ -35,7 +35,9 @@ class ModelMetadata(BaseModel):
     versions: list[str] = Field(examples=[["20261125T011500-3f9a2c"]])
     platform: Literal["flowgauge"] = "flowgauge"
     inputs: list[TensorMetadata] = Field(description="A request sends one of them.")
-    outputs: list[TensorMetadata] = Field(description="`map` and `overlay` come only on request.")
+    outputs: list[TensorMetadata] = Field(
+        description="`warnings` (their codes with spaces), `map` and `overlay` come only on request."
+    )
 
 
 class TensorParameters(BaseModel):
@@ -80,6 +82,7 @@ class RequestParameters(BaseModel):
     product_id: Text | None = Field(None, examples=["bottle-500ml"])
     recipe_id: Text | None = Field(None, examples=["top-light"])
     station: Text | None = Field(None, examples=["line-3"])
+    file_name: Text | None = Field(None, examples=["top.png"])
 
 
 class InferenceRequest(BaseModel):

@@ -10,6 +10,17 @@ Sha256 = Annotated[str, Field(description="SHA-256, hexadecimal.", examples=["9f
 _ID = "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"
 Picture = Literal["overlay", "heatmap"]
 Decision = Literal["PASS", "REVIEW", "REJECT"]
+WarningCode = Literal["near-threshold", "unlike-training", "starter-model"]
+Warnings = Annotated[
+    list[WarningCode],
+    Field(
+        description="`near-threshold`: the score is close to `threshold.reject`. `unlike-training`: the "
+        "whole image is unlike good ones; perhaps it shows another product. `starter-model`: a starter "
+        "version decided.",
+        examples=[["near-threshold"]],
+    ),
+]
+FileName = Annotated[str | None, Field(description="Name of the image's file.", examples=["top.png"])]
 
 
 class ModelUsed(BaseModel):
@@ -121,11 +132,13 @@ class Inspection(BaseModel):
     product_id: str | None = Field(examples=["bottle-500ml"])
     recipe_id: str | None = Field(examples=["top-light"])
     station: str | None = Field(examples=["line-3"])
+    file_name: FileName
     model: ModelUsed
     decision: Decision = Field(
         description="From the score alone: REJECT above `threshold.reject`, else REVIEW above "
         "`threshold.review`, else PASS."
     )
+    warnings: Warnings
     score: float = Field(description="Higher is more anomalous.", examples=[4.21])
     p_value: float = Field(description="Share of good parts that score this high.", examples=[0.0047])
     threshold: ThresholdInfo

@@ -14,7 +14,7 @@ COOKIE: Final = "flowgauge_language"
 DEFAULT: Final = "en"
 _FOLDER: Final = Path(__file__).parent / "messages"
 # Prefixes of the texts that scripts use.
-_FOR_SCRIPTS: Final = ("script.", "decision.", "verdict.", "problem.")
+_FOR_SCRIPTS: Final = ("script.", "decision.", "verdict.", "warning.", "problem.")
 
 
 @dataclass(frozen=True)

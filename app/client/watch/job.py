@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ...schemas.problem import ProblemDetails
+from ...schemas.texts import text_fault
 from ..errors import FlowGaugeError, ProblemError
 from ..sync import Client
 from .folder import PATTERNS, CompleteFile, printable
@@ -64,7 +65,7 @@ class WatchJob:
             AllImagesWaitError: no image can be inspected at present.
         """
         sha256 = hashlib.sha256(data).hexdigest()
-        part_id = self._part_id(found.name)
+        part_id, name = self._part_id(found.name), found.name.rpartition("/")[2]
         # All that the server compares before it returns a kept answer.
         what = [identity, self.category, self.station, part_id, found.name, sha256]
         try:
@@ -73,6 +74,7 @@ class WatchJob:
                 data,
                 station=self.station,
                 part_id=part_id,
+                file_name=None if text_fault(name) else name,
                 inline=["overlay"] if self.overlay else [],
                 idempotency_key=f"watch-{hashlib.sha256(json.dumps(what).encode()).hexdigest()}",
             )

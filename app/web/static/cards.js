@@ -55,6 +55,7 @@ export class Cards {
     field("category").textContent = one.category;
     field("score").textContent = t("script.score", { score: number(one.score, 2) });
     field("where").textContent = [one.part, one.station].filter(Boolean).join(" · ");
+    showWarnings(field("warnings"), one.warnings);
     const time = card.querySelector("time");
     time.dateTime = one.created;
     time.textContent = clock(one.created);
@@ -83,6 +84,13 @@ export class Cards {
   }
 }
 
+// Short texts of the warnings, each in an element of its own.
+export function showWarnings(place, codes) {
+  place.replaceChildren(
+    ...codes.map((code) => Object.assign(document.createElement("span"), { textContent: t(`warning.${code}`) })),
+  );
+}
+
 // Ids begin with the milliseconds since 1970 (UUIDv7, RFC 9562).
 function time(id) {
   return new Date(parseInt(id.replace("-", "").slice(0, 12), 16)).toISOString();
@@ -95,6 +103,7 @@ export function toCard(one) {
     created: one.created || one.created_at || time(one.inspection_id),
     category: one.category || one.model.category,
     decision: one.decision,
+    warnings: one.warnings,
     score: one.score,
     part: one.part_id,
     station: one.station,

@@ -1,5 +1,5 @@
 // The decision on an image, with its score, in the form of result.html.
-import { SYMBOLS } from "./cards.js";
+import { showWarnings, SYMBOLS } from "./cards.js";
 import { number, t } from "./texts.js";
 
 function words(p, n) {
@@ -18,6 +18,7 @@ export function fillResult(section, answer, name) {
     reject: number(answer.threshold.reject, 3),
   });
   field("words").textContent = words(answer.p_value, answer.threshold.n_calibration);
+  showWarnings(field("warnings"), answer.warnings);
   field("name").textContent = name;
   section.hidden = false;
 }

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.calibration import conformal
 from flows.fastflow.calibration.conformal import ConformalThreshold
+from flows.fastflow.calibration.likeness import Likeness, min_images
 from flows.fastflow.imaging.heatmap import ColourScale
 from flows.fastflow.manifest import Calibration, ThresholdRecord
 
@@ -17,6 +18,10 @@ from flows.fastflow.manifest import Calibration, ThresholdRecord
 CalibrationSource = Literal["bundle", "line", "station"]
 
 Decision = Literal["PASS", "REVIEW", "REJECT"]
+
+# Share of the way from a good image's typical map value to the pixel threshold. Half the map of an image of
+# another product is above it; a defect covers less.
+_UNUSUAL: Final = 0.25
 
 
 class ModelOutput(Protocol):
@@ -133,6 +138,17 @@ class Thresholds:
             return "REJECT"
         return "REVIEW" if self.review is not None and score > self.review else "PASS"
 
+    def is_near(self, score: float) -> bool:
+        """Tell if a score is close to `reject`, on either side.
+
+        The threshold has a rank k among the calibration scores. Close is nearer than the score of rank 2 k:
+        below the threshold, scores that would be rejected at twice the rate.
+        """
+        scores = self.calibrator.scores
+        rank = conformal.usable_rank(len(scores), self.reject.target_fpr)
+        lower = float(scores[max(len(scores) - 2 * rank, 0)])
+        return abs(score - self.reject.reject) < self.reject.reject - lower
+
 
 class Calibrator:
     """Calibration in force: scores to p-values, rates to thresholds, maps to colours.
@@ -210,6 +226,25 @@ class Calibrator:
     def p_value(self, score: float) -> float:
         """Compute the share of good images with at least this score, see `conformal.p_value`."""
         return conformal.p_value(score, self.scores)
+
+    def is_unlike(self, output: ModelOutput) -> bool:
+        """Tell if a whole image is unlike the calibration images: it may show another product.
+
+        Its features are far from theirs, and at least half of its map is unusual. A calibration without
+        recorded statistics, or with few images, never says so.
+        """
+        if self._likeness is None or not self._likeness.is_far(output.statistics):
+            return False
+        low, middle = self.colour_scale.low, self.colour_scale.middle
+        unusual = np.count_nonzero(output.score_map > low + _UNUSUAL * (middle - low))
+        return bool(2 * unusual > np.count_nonzero(output.score_map))  # the map is 0 outside a region
+
+    @cached_property
+    def _likeness(self) -> Likeness | None:
+        if self.calibration.statistics is None:
+            return None
+        statistics = np.asarray(self.calibration.statistics, dtype=np.float64)
+        return Likeness(statistics) if len(statistics) >= min_images(statistics.shape[1]) else None
 
     @cached_property
     def _ranks(self) -> "_RankMapping | None":

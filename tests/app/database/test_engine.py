@@ -98,6 +98,26 @@ def test_tables_without_the_audit_sample_are_migrated(each_database: Database) -
         }
 
 
+def test_tables_without_warnings_are_migrated(each_database: Database) -> None:
+    add(each_database, row(part_id="old"))
+    with each_database.write() as connection:
+        for index in ("file_name", "warnings", "category"):
+            connection.execute(text(f"DROP INDEX ix_inspections_{index}"))
+        for column in ("warnings", "file_name", "margin"):
+            connection.execute(text(f"ALTER TABLE inspections DROP COLUMN {column}"))
+        connection.execute(text("CREATE INDEX ix_inspections_category ON inspections (category, id)"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+    each_database.upgrade()
+    add(each_database, row(warnings=["near-threshold", "unlike-training"], margin=-0.5))
+    with each_database.read() as connection:
+        columns = inspections.c.warnings, inspections.c.margin
+        found = connection.execute(select(*columns).order_by(inspections.c.id)).all()
+        assert found == [([], None), (["near-threshold", "unlike-training"], -0.5)]
+        indexes = {one["name"]: one["column_names"] for one in inspect(connection).get_indexes("inspections")}
+    assert indexes["ix_inspections_category"][-1] == "margin"
+    assert {"ix_inspections_file_name", "ix_inspections_warnings"} < indexes.keys()
+
+
 def test_reader_sees_one_snapshot(each_database: Database) -> None:
     count = select(func.count()).select_from(audit)
     with each_database.read() as reader:

@@ -28,7 +28,7 @@ def test_inspection_is_an_event() -> None:
     assert data["links"]["map"] == f"/v1/inspections/{one['id']}/map.npy"
     assert set(data) == {
         *("inspection_id", "created_at", "category", "version", "station", "part_id"),
-        *("decision", "score", "p_value", "audit", "links"),
+        *("file_name", "decision", "warnings", "score", "p_value", "audit", "links"),
     }
 
 

@@ -45,6 +45,7 @@ def row(at_ms: int | None = None, image: bytes | None = None, **columns: Any) ->
         ),
         "review_revision": 0,
         "audit": False,
+        "warnings": [],
         **columns,
     }
 

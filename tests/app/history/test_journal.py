@@ -71,9 +71,12 @@ def test_record_has_the_columns_of_the_database() -> None:
     }
 
 
-def test_record_from_before_the_audit_sample_is_read() -> None:
+ADDED: dict[str, object] = {"audit": False, "warnings": [], "file_name": None, "margin": None}
+
+
+def test_record_of_an_earlier_version_is_completed() -> None:
     old = JournalRecord({"id": "i"}, b"image", b"map")
-    assert decode_records(old.encode()).records == [old._replace(row={"id": "i", "audit": False})]
+    assert decode_records(old.encode()).records == [old._replace(row={"id": "i", **ADDED})]
 
 
 def test_empty_file_of_killed_process_is_removed(folder: Path) -> None:
@@ -86,7 +89,7 @@ def test_empty_file_of_killed_process_is_removed(folder: Path) -> None:
 def test_records_are_read_in_order_and_files_deleted(folder: Path) -> None:
     journal = Journal(folder, MANY)
     assert journal.read() == []
-    records = [*(record(n) for n in range(20)), JournalRecord({"audit": False}, b"", b"")]
+    records = [*(record(n) for n in range(20)), JournalRecord({**ADDED}, b"", b"")]
     for each in records:
         journal.append(each)
     assert read_all(journal) == records

@@ -236,3 +236,11 @@ def test_small_body_is_limited_to_the_byte() -> None:
         with pytest.raises(Problem, match=f"more than {MAX_SMALL} bytes") as caught:
             ahead(chunks, {"Content-Length": length})
         assert caught.value.name == "too-large"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("a/b\\c.png", "c.png"), ("line\nbreak.png", None), ("folder/", None), (None, None)],
+)
+def test_only_the_last_part_of_a_file_name_is_kept(name: str | None, kept: str | None) -> None:
+    assert UploadedFile(name, b"").base_name == kept

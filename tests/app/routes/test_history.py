@@ -175,7 +175,7 @@ class TestExport:
         add(
             keyed.database,
             row(THEN, part_id='Größe "部品", 1', score=1e-7),
-            row(THEN + 1, has_pictures=False),
+            row(THEN + 1, has_pictures=False, warnings=["near-threshold", "unlike-training"]),
         )
         response = get(keyed, f"{LIST}.csv")
         assert response.headers["content-type"] == "text/csv; charset=utf-8"
@@ -187,17 +187,18 @@ class TestExport:
             one.pop("links")
             review = one.pop("review")
             one |= {"review_revision": review.pop("revision"), **review}
+            one["warnings"] = " ".join(one["warnings"])
             texts = {name: "" if value is None else str(value) for name, value in one.items()}
             assert cells == texts | {name: texts[name].lower() for name in ("audit", "has_pictures")}
 
     @pytest.mark.parametrize("begin", ["=", "@", "＋"])  # noqa: RUF001
     def test_no_cell_is_a_formula(self, keyed: Keyed, begin: str) -> None:
         text = f'{begin}HYPERLINK("http://x","a")'
-        names = ("part_id", "product_id", "recipe_id", "station")
+        names = ("part_id", "product_id", "recipe_id", "station", "file_name")
         texts: dict[str, Any] = dict.fromkeys(names, text)
         add(keyed.database, row(score=-1.5, **texts))
         [cells] = csv.DictReader(io.StringIO(get(keyed, f"{LIST}.csv").text, newline=""))
-        assert [cells[name] for name in names] == [f"'{text}"] * 4
+        assert [cells[name] for name in names] == [f"'{text}"] * 5
         assert cells["score"] == "-1.5"  # a number, not a formula
         assert json.loads(get(keyed, f"{LIST}.ndjson").text)["part_id"] == text
 

@@ -67,6 +67,25 @@ class TestIdempotency:
         other = post(client, tiny_images["defect"][0], "another", query)
         assert other.json()["inspection_id"] != first.json()["inspection_id"]
 
+    def test_name_of_the_file_may_differ(self, client: TestClient, tiny_images: Images) -> None:
+        names = [r"C:\images\top.png", "other.png", None]
+        answers = [
+            client.post(
+                PREDICT,
+                files={"file": (name, tiny_images["good"][0])},
+                headers={"Idempotency-Key": key},
+            ).json()
+            for name, key in zip(names, ("k", "k", "l"), strict=True)
+        ]
+        assert answers[0] == answers[1]
+        assert [answer["file_name"] for answer in answers[1:]] == ["top.png", None]
+        given = post(client, tiny_images["good"][0], query="?file_name=given.png").json()
+        assert given["file_name"] == "given.png"
+        kept(client)
+        [one] = client.get("/v1/inspections", params={"limit": 1}).json()["inspections"]
+        assert one["file_name"] == "given.png"
+        assert one["margin"] == given["score"] - given["threshold"]["reject"]
+
     def test_drawings_wait_until_their_map_is_filed(self, client: TestClient, tiny_images: Images) -> None:
         filing = threading.Event()
         history_of(client).run_in_writer(partial(filing.wait, 60))

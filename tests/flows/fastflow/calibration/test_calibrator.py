@@ -87,3 +87,36 @@ def test_score_at_a_threshold_is_not_above_it() -> None:
         "REJECT",
     ]
     assert [plain.decide(score) for score in (17.0, 17.5)] == ["PASS", "REJECT"]
+
+
+class TestWarnings:
+    def test_near_is_nearer_than_the_score_of_twice_the_rank(self) -> None:
+        scores = [float(i) for i in range(99)]  # the threshold of 2 % has rank 2, that of rank 4 is 95
+        used = Calibrator(calibrate(measurements(scores), 0.02), 0.02, identifier="x").default_thresholds
+        assert used.reject.reject == 97
+        assert [score for score in np.arange(94, 101, 0.5) if used.is_near(score)] == [
+            *(95.5, 96, 96.5, 97, 97.5, 98, 98.5)
+        ]
+        single = Calibrator(calibrate(measurements([1.0]), 0.02), 0.02, identifier="x").default_thresholds
+        assert not single.is_near(1.0)
+
+    @pytest.mark.parametrize(
+        ("statistics", "share", "region", "unlike"),
+        [
+            ((50.0, 5.0), 0.6, 1.0, True),
+            pytest.param((50.0, 5.0), 0.4, 1.0, False, id="a large defect"),
+            pytest.param((10.0, 1.0), 0.6, 1.0, False, id="features of good images"),
+            pytest.param((50.0, 5.0), 0.4, 0.7, True, id="more than half of a region"),
+        ],
+    )
+    def test_unlike_is_far_in_features_and_nearly_everywhere(
+        self, statistics: tuple[float, float], share: float, region: float, unlike: bool
+    ) -> None:
+        calibrator = Calibrator(calibrate(measurements([*map(float, range(20))]), 0.1), 0.1, identifier="x")
+        score_map = np.zeros((10, 10), np.float32)
+        score_map.flat[: round(100 * region)] = calibrator.colour_scale.low
+        score_map.flat[: round(100 * share)] = calibrator.colour_scale.middle
+        output = ScoredImage(3.0, score_map, 0.5, statistics)
+        assert calibrator.is_unlike(output) is unlike
+        made = calibrator.calibration.model_copy(update={"statistics": None})
+        assert not Calibrator(made, 0.1, identifier="x").is_unlike(output)
