@@ -139,7 +139,7 @@ function show({ active, images, teaching, takeover }) {
   };
   set("now-state", active ? (serving ? describe(serving) : active) : t(images.good ? "script.teach.state.collecting" : "script.teach.state.empty", { n: number(images.good, 0) }));
   const { promised_fpr: promised, target_fpr: target, missing_for_target: missing } = teaching ?? {};
-  set("now-promise", active && promised ? t("script.teach.promise", { rate: percent(promised) }) : "");
+  set("now-promise", active && promised ? t(serving?.starter ? "script.teach.expected" : "script.teach.promise", { rate: percent(promised) }) : "");
   set("now-missing", active && missing ? t("script.teach.missing", { n: number(missing, 0), rate: percent(target) }) : "");
   byId("now-share").hidden = !active || !missing;
   if (missing) byId("now-share").value = images.good / (images.good + missing);
