@@ -1,7 +1,6 @@
 // The images of a product: tabs, keys and buttons on thumbnails, and an enlarged view.
 import { passed } from "./models.js";
 import { onProduct } from "./product.js";
-import { showFindings } from "./product_findings.js";
 import { grid, imageOf, load, showTab, stateOf } from "./product_grid.js";
 import { MARKS } from "./product_marks.js";
 import { onSelectionKey, selectAll, selectNone, targets } from "./product_selection.js";
@@ -66,7 +65,6 @@ onProduct((now) => {
   for (const button of tabs) button.querySelector("span").textContent = number(counts[button.dataset.tab], 0);
   byId("kinds").replaceChildren(...now.kinds.map((kind) => Object.assign(document.createElement("option"), { value: kind })));
   if (checked !== undefined && checked === now.checked) return;
-  if (now.checked) showFindings().catch(() => {});
   if (checked !== undefined) load();
   checked = now.checked;
 });
