@@ -32,15 +32,17 @@ export async function openCamera(taker) {
     if (!dialog.open) return opened.getTracks().forEach((track) => track.stop());
     stream = opened;
     view.srcObject = stream;
-    shutter.disabled = false;
-    shutter.focus(); // Space presses it
   } catch (error) {
     fail(error.name === "NotAllowedError" ? "denied" : error.name === "NotFoundError" ? "none" : "failed");
   }
 }
 
+view.addEventListener("loadeddata", () => {
+  shutter.disabled = false;
+  shutter.focus(); // Space presses it
+});
+
 shutter.addEventListener("click", () => {
-  if (!view.videoWidth) return;
   const canvas = document.createElement("canvas");
   canvas.width = view.videoWidth;
   canvas.height = view.videoHeight;
