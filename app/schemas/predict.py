@@ -47,7 +47,7 @@ class ThresholdInfo(BaseModel):
     review: float | None = Field(
         None, description="REVIEW if the score is above this; null without a review band.", examples=[2.7]
     )
-    pixel: float = Field(description="Map values above this count as anomalous.", examples=[2.9])
+    pixel: float = Field(description="Map values above this are unusual. They do not decide.", examples=[2.9])
     target_fpr: float = Field(description="The false-reject rate that was set.", examples=[0.005])
     certified: bool = Field(description="Whether the calibration images suffice to guarantee `target_fpr`.")
     achievable_fpr: float = Field(

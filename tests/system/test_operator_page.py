@@ -1,5 +1,6 @@
 """The operator page: an operator's work with a real server and browser."""
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,46 @@ def test_journey_from_a_dropped_image_to_a_review(
         said = served.client.get(f"/v1{address}").json()
         assert said["review"] == {"revision": 1, "verdict": "defect", "kind": None}
         assert said["part_id"] == hostile
+
+
+@pytest.mark.slow
+def test_zoom_by_wheel_drag_and_keys(browser: Browser, served: Site, tiny_images: Images) -> None:
+    identifier = inspect(served.client, tiny_images["defect"][0])["inspection_id"]
+    with opened(browser, served.url) as page:
+        look_at(page, identifier)
+        part, good = page.locator(".stack").first, page.locator("#good .stack")
+
+        def shown() -> list[float]:
+            text = part.get_attribute("viewBox")
+            assert text == good.get_attribute("viewBox")
+            return [float(number) for number in (text or "").split()]
+
+        whole = shown()
+        box = part.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.wheel(0, -400)
+        expect(part).to_have_class(re.compile("zoomed"))
+        x, _, width, _ = shown()
+        assert width == pytest.approx(whole[2] / math.e)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] / 2 - 30, box["y"] + box["height"] / 2)
+        page.mouse.up()
+        assert x < shown()[0]
+        expect(page.locator("#heat")).to_have_attribute("href", re.compile("large-overlay"))
+        page.keyboard.press("0")
+        assert shown() == whole
+        page.keyboard.press("+")
+        part.focus()
+        before = shown()[0]
+        page.keyboard.press("ArrowRight")  # moves the image, and opens no other inspection
+        assert shown()[0] > before
+        page.get_by_role("button", name="Whole image").click()
+        assert shown() == whole
+        page.get_by_label("Good image", exact=True).uncheck()
+        expect(good).to_be_hidden()
+        page.get_by_role("button", name="Full width").click()
+        assert serious(page) == []
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from app.routes.pages import (
     report,
     scores,
     static,
+    typical_image,
     wall,
 )
 
@@ -28,6 +29,7 @@ PAGES: Final[tuple[APIRouter, ...]] = (
     audit_queue.router,
     products.router,
     models.router,
+    typical_image.router,
     report.router,
     admin.router,
 )

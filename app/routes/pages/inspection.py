@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.auth.permissions import MaySeeResult
-from app.dependencies import HistoryDep, ProductsDep
+from app.dependencies import HistoryDep, ProductsDep, SettingsDep
 from app.history import browsing, queries, reviews
 from app.history.browsing import AdjacentInspections, ScorePoint
 from app.history.drawing import View
@@ -21,6 +21,7 @@ from app.inspection.answer import read_answer
 from app.products.products import Products
 from app.routes.inspection import AnswerFile, KnownInspection
 from app.routes.pages.filter import PageFilter, PageSelection
+from app.routes.pages.typical_image import SCREEN_SIDE, typical_address
 from app.schemas.access import Permission
 from app.schemas.review import Review
 from app.web.chart import Scale
@@ -30,13 +31,13 @@ router = APIRouter(route_class=PageRoute)
 _images = APIRouter()
 
 _EARLIER_SCORES: Final = 100  # shown on the scale beside the inspection's own score
-Name = Literal["thumbnail", "picture", "heatmap", "overlay"]
-_MAX_SIDE: Final = 1280  # pixels
+Name = Literal["thumbnail", "picture", "overlay", "large-picture", "large-overlay"]
 _VIEWS: Final[dict[Name, tuple[View, int]]] = {
     "thumbnail": ("overlay", 360),
-    "picture": ("picture", _MAX_SIDE),
-    "heatmap": ("heatmap", _MAX_SIDE),
-    "overlay": ("overlay", _MAX_SIDE),
+    "picture": ("picture", SCREEN_SIDE),
+    "overlay": ("overlay", SCREEN_SIDE),
+    "large-picture": ("picture", 4 * SCREEN_SIDE),
+    "large-overlay": ("overlay", 4 * SCREEN_SIDE),
 }
 
 
@@ -56,6 +57,7 @@ async def show_inspection(
     chosen: PageFilter,
     history: HistoryDep,
     products: ProductsDep,
+    settings: SettingsDep,
     audit: bool = False,
 ) -> Response:
     """Show an inspection; in the queue of the audit sample, without its decision until it is reviewed."""
@@ -76,6 +78,7 @@ async def show_inspection(
         "inspection.html",
         row=row,
         answer=answer,
+        typical=await run_in_threadpool(typical_address, settings.models, row.category, row.version),
         chosen=chosen,
         blind=audit and row.verdict is None and page.may(Permission.REVIEW),
         **queue._asdict(),
@@ -113,7 +116,7 @@ def _load_queue(history: History, products: Products, row: Row[Any], chosen: Pag
 
 @_images.get("/inspections/{inspection_id}/{name}.jpg", response_class=Response)
 async def get_view(name: Name, answer: AnswerFile) -> Response:
-    """Return a JPEG at screen size. The API returns the same view at full size."""
+    """Return a JPEG for the screen. The API returns the same view at full size."""
     return await answer(*_VIEWS[name])
 
 

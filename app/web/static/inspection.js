@@ -1,9 +1,10 @@
-// One inspection: heatmap slider, reviews by button and key, links to adjacent inspections.
+// One inspection: heatmap slider, zoom, reviews by button and key, links to adjacent inspections.
 import { announce, guardUnsaved } from "./base.js";
 import { retry } from "./pictures.js";
 import { showRates } from "./rates.js";
 import { Reviews, verdictText } from "./reviews.js";
 import { t } from "./texts.js";
+import { Zoom } from "./zoom.js";
 
 const article = document.getElementById("inspection");
 const { category } = article.dataset;
@@ -38,10 +39,10 @@ function setHeat(percent) {
 }
 
 if (heat) {
-  setHeat(remembered("flowgauge.heat", "50"));
+  setHeat(remembered("flowgauge.strength", "100"));
   opacity.addEventListener("input", () => {
     setHeat(opacity.value);
-    remember("flowgauge.heat", opacity.value);
+    remember("flowgauge.strength", opacity.value);
   });
   outlines.addEventListener("change", () => {
     byId("regions").style.visibility = outlines.checked ? "visible" : "hidden";
@@ -58,7 +59,56 @@ if (document.querySelector(".stack")) {
     byId("picture-late").hidden = failed || missing.size === 0;
     byId("picture-error").hidden = !failed;
   };
-  document.querySelectorAll(".stack image").forEach((image) => retry(image, (state) => update(image, state)));
+  document.querySelectorAll("[data-large]").forEach((image) => retry(image, (state) => update(image, state)));
+}
+
+// --- zoom, and a good image beside
+const LARGE = 1.5; // from this scale on, images have more pixels
+const stacks = [...document.querySelectorAll(".stack")];
+const zoom = stacks.length
+  ? new Zoom(stacks, (scale) => {
+      if (scale < LARGE) return;
+      for (const image of document.querySelectorAll("[data-large]")) {
+        const large = new Image(); // the small one stays until it is there
+        large.addEventListener("load", () => image.setAttribute("href", large.src));
+        large.src = image.dataset.large;
+        image.removeAttribute("data-large");
+      }
+    })
+  : null;
+document.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => zoom.key(button.dataset.zoom)));
+
+const wide = byId("wide");
+const beside = byId("beside");
+
+function setWide(on) {
+  wide.setAttribute("aria-pressed", String(on));
+  byId("halves").classList.toggle("wide", on);
+}
+
+function setBeside(on) {
+  beside.checked = on;
+  byId("good").hidden = !on;
+}
+
+if (wide) {
+  setWide(remembered("flowgauge.wide", "off") === "on");
+  wide.addEventListener("click", () => {
+    setWide(wide.getAttribute("aria-pressed") === "false");
+    remember("flowgauge.wide", wide.getAttribute("aria-pressed") === "true" ? "on" : "off");
+  });
+}
+if (beside) {
+  // On a phone there is no room beside the image.
+  setBeside(remembered("flowgauge.beside", matchMedia("(min-width: 60rem)").matches ? "on" : "off") === "on");
+  beside.addEventListener("change", () => {
+    setBeside(beside.checked);
+    remember("flowgauge.beside", beside.checked ? "on" : "off");
+  });
+  byId("good").querySelector("image").addEventListener("error", () => {
+    setBeside(false);
+    beside.disabled = true;
+  });
 }
 
 // --- reviews
@@ -208,7 +258,7 @@ single.checked = remembered("flowgauge.keys", "on") === "on";
 single.addEventListener("change", () => remember("flowgauge.keys", single.checked ? "on" : "off"));
 byId("keys").addEventListener("click", () => help.showModal());
 
-let before = "50";
+let before = "100";
 const keys = {
   g: () => review({ verdict: "good" }),
   d: () => review({ verdict: "defect" }),
@@ -221,6 +271,11 @@ const keys = {
     setHeat(opacity.value === "0" ? before : "0");
   },
   o: () => outlines?.click(),
+  w: () => wide?.click(),
+  b: () => beside?.click(),
+  "+": () => zoom?.key("+"),
+  "-": () => zoom?.key("-"),
+  0: () => zoom?.key("0"),
   "?": () => help.showModal(),
 };
 

@@ -24,6 +24,7 @@ def answered(*, reject: float = 3.0, review: float | None = None, **columns: Any
                 "fpr_at_95_confidence": 0.117,
                 "n_calibration": 24,
             },
+            "warnings": columns.get("warnings", []),
             "regions": [{"contour": [[10, 10], [20, 10], [20, 30]], "bbox": [10, 10, 10, 20]}],
             "image": {"width": 64, "height": 48},
             "links": {"inspection": f"/v1/inspections/{made['id']}"},

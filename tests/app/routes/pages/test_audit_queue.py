@@ -20,18 +20,18 @@ def test_decision_is_hidden_until_the_verdict(keyed: Keyed) -> None:
     assert path == f"/inspections/{newer}"
     assert "picture.jpg" in text
     assert "To review: 2" in text
-    for hidden in ("heatmap.jpg", "<polygon", "4.25", "verdict-line REJECT", "<title>Reject"):
+    for hidden in ("overlay.jpg", "<polygon", "4.25", "verdict-line REJECT", "<title>Reject"):
         assert hidden not in text
     review = {"verdict": "good", "expected_revision": 0}
     keyed.client.post(f"/v1{path}/reviews", json=review, headers=as_operator)
     text = keyed.client.get(path, params={"audit": True}, headers=as_operator).text
-    assert "heatmap.jpg" in text
+    assert "overlay.jpg" in text
     assert re.findall(r'id="next" href="([^?"]+)', text) == [f"/inspections/{older}"]
     assert page()[0] == f"/inspections/{older}"
     keyed.client.post(f"/v1/inspections/{older}/reviews", json=review, headers=as_operator)
     assert "Every inspection of the audit sample is reviewed." in page()[1]
     text = keyed.client.get(f"/inspections/{other}", params={"audit": True}, headers=as_operator).text
-    assert "heatmap.jpg" in text  # it was not drawn
+    assert "overlay.jpg" in text  # it was not drawn
 
 
 @pytest.mark.parametrize(("role", "status"), [("viewer", 403), ("line", 403), ("operator", 200)])

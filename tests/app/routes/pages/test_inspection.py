@@ -54,6 +54,25 @@ def test_says_why(keyed: Keyed, decision: str, score: float, review: float | Non
     assert words in shown(keyed, identifier)
 
 
+@pytest.mark.parametrize(("decision", "outlined"), [("PASS", True), ("REJECT", False)])
+def test_outlines_do_not_contradict_the_decision(keyed: Keyed, decision: str, outlined: bool) -> None:
+    [identifier] = add(keyed.database, answered(decision=decision, score=1.0))
+    text = shown(keyed, identifier)
+    assert "Unusual places (1)" in text
+    assert ("not unusual enough for the threshold" in text) is outlined
+
+
+def test_warnings_are_explained(keyed: Keyed) -> None:
+    codes = ["near-threshold", "unlike-training", "starter-model"]
+    [identifier, other] = add(keyed.database, answered(warnings=codes, file_name="top.png"), answered())
+    text = shown(keyed, identifier)
+    for words in ("Close to the limit", "Another product?", "Starter model", "top.png"):
+        assert words in text
+    wall = keyed.client.get("/", headers=keyed.show("viewer")).text
+    assert wall.count("<span>Close to the limit</span>") == 1
+    assert "notices" not in shown(keyed, other)
+
+
 def test_leads_to_its_neighbours_among_those_that_were_chosen(keyed: Keyed) -> None:
     a, b, c, d = add(
         keyed.database, *(answered(category=name, station=name) for name in ("one", "other", "one", "other"))
