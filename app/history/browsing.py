@@ -1,6 +1,6 @@
 """Queries for browsing: adjacent inspections, stations, counts, a series of scores."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -61,6 +61,17 @@ def count_inspections(connection: Connection, where: InspectionFilter) -> int:
 def count_decisions(connection: Connection, where: InspectionFilter) -> dict[Decision, int]:
     """Count matching inspections by decision; ignores the filter's own decision."""
     return {d: count_inspections(connection, replace(where, decision=d)) for d in DECISIONS}
+
+
+def count_passed(
+    connection: Connection, where: InspectionFilter, starts_ms: Sequence[int], length_ms: int
+) -> list[tuple[int, int]]:
+    """Count passed and all matching inspections in time spans of one length; reads indexes only."""
+    spans = (replace(where, decision=None, from_ms=start, to_ms=start + length_ms) for start in starts_ms)
+    return [
+        (count_inspections(connection, replace(span, decision="PASS")), count_inspections(connection, span))
+        for span in spans
+    ]
 
 
 class ScorePoint(NamedTuple):

@@ -76,6 +76,12 @@ def test_journey_from_a_dropped_image_to_a_review(
         expect(card).to_contain_text("Reject")
         expect(card).to_contain_text(hostile)
         expect(wall.locator(".inspection").first).to_have_attribute("data-id", address.split("/")[-1])
+        expect(wall.locator("#last")).to_have_attribute("data-shown", address.split("/")[-1])
+        wall.get_by_role("button", name="Sound on rejects").press("Enter")
+        wall.get_by_role("button", name="Full screen").press("Enter")
+        expect(wall.get_by_role("button", name="Full screen")).to_have_attribute("aria-pressed", "true")
+        assert serious(wall) == []
+        wall.get_by_role("button", name="Full screen").press("Enter")
         card.locator("a").click()
         expect(wall).to_have_url(re.compile(re.escape(address)))
 

@@ -4,13 +4,14 @@ from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from app.auth.permissions import AnyCaller, MaySeeHistory
 from app.database import clock
-from app.dependencies import HistoryDep, SettingsDep
+from app.dependencies import DriftDep, HistoryDep, SettingsDep
 from app.history import browsing, queries
 from app.routes.inspection import ID_PATTERN
 from app.routes.pages.filter import PageFilter, PageSelection, visible_categories
@@ -23,6 +24,23 @@ _data = APIRouter()
 
 SHOWN_INSPECTIONS: Final = 24
 COUNTED_HOURS: Final = 8
+_TREND_MS: Final = 1_800_000
+
+
+class DriftAlarm(BaseModel):
+    """A category whose latest parts differ from its calibration images, at a station with its own."""
+
+    category: str
+    station: str | None
+
+
+class WallFigures(BaseModel):
+    """Counts of the last hours: by decision, and passed and all of each half hour, the earliest first."""
+
+    decisions: dict[Decision, int]
+    unreviewed: int  # of the audit sample
+    trend: list[tuple[int, int]]
+    drift: list[DriftAlarm]
 
 
 @router.get("/", response_class=Response)
@@ -59,14 +77,24 @@ async def show_wall(
 
 @_data.get("/wall/counts")
 def get_counts(
-    _: MaySeeHistory, chosen: PageFilter, history: HistoryDep
-) -> dict[str, dict[Decision, int] | int]:
-    """Count the inspections of the last hours, and those of the audit sample to review, for a live wall."""
+    caller: MaySeeHistory, chosen: PageFilter, history: HistoryDep, drift: DriftDep, settings: SettingsDep
+) -> WallFigures:
+    """Return the figures of a live wall."""
+    first = clock.now_ms() - COUNTED_HOURS * 3_600_000
+    starts = [first + i * _TREND_MS for i in range(COUNTED_HOURS * 3_600_000 // _TREND_MS)]
+    names = visible_categories(settings.models, caller) if chosen.category is None else [chosen.category]
+    windows = [(name, window) for name in names for window in drift.windows(name) if window.alarm]
     with history.database.read() as connection:
-        return {
-            "decisions": _count(connection, chosen),
-            "unreviewed": browsing.count_inspections(connection, chosen.audit_queue()),
-        }
+        return WallFigures(
+            decisions=_count(connection, chosen),
+            unreviewed=browsing.count_inspections(connection, chosen.audit_queue()),
+            trend=browsing.count_passed(connection, chosen, starts, _TREND_MS),
+            drift=[
+                DriftAlarm(category=name, station=window.station)
+                for name, window in windows
+                if chosen.station is None or window.station in (None, chosen.station)
+            ],
+        )
 
 
 router.include_router(_data)

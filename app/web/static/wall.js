@@ -2,6 +2,7 @@
 import { api } from "./api.js";
 import { showOffline } from "./base.js";
 import { Cards, toCard } from "./cards.js";
+import { LineView, RejectSound, offerFullScreen } from "./line.js";
 import { Live } from "./live.js";
 import { number, t } from "./texts.js";
 
@@ -19,6 +20,8 @@ const waiting = new Map(); // by id, the newest inspections that are not shown y
 const missed = new Set(); // ids of all inspections that are not shown yet, up to MAX_COUNTED + 1
 const early = new Map(); // reviews of inspections that may still arrive, by id
 const state = document.getElementById("state");
+const line = new LineView();
+const sound = new RejectSound(document.getElementById("sound"));
 let turn = 0; // number of the connection: work of an earlier one stops
 let drawing = false;
 
@@ -37,13 +40,17 @@ function setCount(name, value) {
   const figure = counts.querySelector(`[data-count="${name}"]`);
   figure.dataset.value = value;
   figure.textContent = number(value, 0);
+  const values = [...counts.querySelectorAll("[data-count]")].map((one) => [one.dataset.count, Number(one.dataset.value)]);
+  line.setYield(Object.fromEntries(values));
 }
 
 // Fetches the counts of the last hours. Inspections that arrive meanwhile may be missing until the next fetch.
 async function count() {
-  const { decisions, unreviewed } = await api(`/wall/counts${query({ category, station })}`);
+  const { decisions, unreviewed, trend, drift } = await api(`/wall/counts${query({ category, station })}`);
   counted.clear();
   for (const [name, value] of Object.entries(decisions)) setCount(name, value);
+  line.setTrend(trend);
+  line.setDrift(drift);
   const audit = document.getElementById("audit");
   if (!audit) return;
   audit.hidden = unreviewed === 0;
@@ -110,6 +117,7 @@ function show() {
   drawing = false;
   if (paused) return;
   for (const one of newest().reverse()) cards.add(one);
+  if (waiting.size) line.show(newest()[0]);
   waiting.clear();
   missed.clear();
   if (list.children.length) document.getElementById("nothing").hidden = true;
@@ -130,6 +138,7 @@ pause.addEventListener("click", () => {
 });
 
 for (const figure of counts.querySelectorAll("[data-count]")) figure.dataset.value = figure.textContent.replace(/\D/g, "");
+offerFullScreen(document.getElementById("full"));
 
 new Live(query({ category, station }), {
   closed() {
@@ -152,6 +161,7 @@ new Live(query({ category, station }), {
     const one = toCard(event);
     if (!counted.has(one.id) && !cards.has(one.id)) {
       counted.add(one.id);
+      if (one.decision === "REJECT") sound.play();
       setCount(one.decision, Number(counts.querySelector(`[data-count="${one.decision}"]`).dataset.value) + 1);
     }
     arrive(one);

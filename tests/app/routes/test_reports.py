@@ -203,6 +203,8 @@ def test_alarm_of_a_station_appears_wherever_drift_does(client: TestClient) -> N
 
     assert in_report() == (True, "line-3") == in_report(station="line-3")
     assert in_report(station="line-1") == (False, None)
+    assert client.get("/wall/counts").json()["drift"] == [{"category": "tiny", "station": "line-3"}]
+    assert client.get("/wall/counts?station=line-1").json()["drift"] == []
     for path in ("/products", "/models/tiny"):
         shown = " ".join(unescape(client.get(path, headers={"Accept": "text/html"}).text).split())
         assert "line-3: The latest parts differ from the calibration images" in shown

@@ -68,6 +68,18 @@ def test_counts_the_last_hours(keyed: Keyed) -> None:
     assert counts(decision="REJECT") == counts()
 
 
+def test_trend_has_passed_and_all_inspections_by_half_hour(keyed: Keyed) -> None:
+    minutes_ago = [(1, "PASS"), (2, "REJECT"), (45, "PASS"), (45, "PASS"), (9 * 60, "PASS")]
+    now = clock.now_ms()
+    add(
+        keyed.database,
+        *(answered(at_ms=now - 60_000 * ago, decision=decision) for ago, decision in minutes_ago),
+    )
+    query = {"decision": "REJECT"}  # does not change the yield
+    figures = keyed.client.get("/wall/counts", params=query, headers=keyed.show("viewer")).json()
+    assert figures["trend"] == [*[[0, 0]] * 14, [2, 2], [1, 2]]
+
+
 def test_counts_are_those_of_the_keys_categories(keyed: Keyed) -> None:
     add(keyed.database, answered(category="tiny"), answered(category="secret"), answered(category="secret"))
     headers = keyed.show("limited")
