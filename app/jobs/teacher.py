@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from app.schemas import jobs as schemas
 from app.schemas.jobs import JobKind
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.bundle.bundle import BundleError, read_manifest
-from flows.fastflow.calibration.conformal import usable_rank
+from flows.fastflow.calibration.conformal import good_images_for
 
 logger = logging.getLogger("flowgauge.teacher")
 
@@ -31,7 +30,6 @@ _POLL_SECONDS: Final = 1.0
 # A product is looked at for this long after its images changed, a job ended, or the server started.
 _ATTENTION_SECONDS: Final = 120.0
 _TARGET_FPR: Final = 0.01  # of a training by default
-_HELD_OUT: Final = 0.2  # share of the good images that calibrate a trained version
 
 
 class _Seen(NamedTuple):
@@ -81,7 +79,7 @@ class Teacher:
             last=None if last is None else last.to_schema(),
             target_fpr=target,
             promised_fpr=promised,
-            missing_for_target=max(0, _good_images_for(target) - lesson.good),
+            missing_for_target=max(0, good_images_for(target) - lesson.good),
         )
 
     def _look(self, product: Row[Any]) -> _Seen:
@@ -138,11 +136,4 @@ class Teacher:
         except BundleError:
             return _TARGET_FPR, None
         record = manifest.thresholds["float32"]
-        promised = usable_rank(record.n_calibration, record.target_fpr) / (record.n_calibration + 1)
-        return record.target_fpr, promised
-
-
-def _good_images_for(rate: float) -> int:
-    """Return the number of good images with which a trained version can promise a rate."""
-    held_out = math.ceil(1 / rate - 1e-9) - 1
-    return math.ceil((held_out - 0.5) / _HELD_OUT)
+        return record.target_fpr, record.achievable_fpr

@@ -35,5 +35,8 @@ def test_benchmark_trains_and_evaluates(tiny_data: Path, tiny_config: RunConfig,
     (tmp_path / "run.yaml").write_text(dump_config(tiny_config))
     options = ["--seeds", "0", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]
     command = [sys.executable, "-m", "bench.accuracy", "--set", str(tiny_data), "tiny", *options]
-    subprocess.run(command, check=True, capture_output=True)
-    assert "| FlowGauge | image AUROC |" in (tmp_path / "out" / "accuracy.md").read_text()
+    for starter in ([], ["--starter", "--images", "10"]):
+        subprocess.run([*command, *starter], check=True, capture_output=True)
+        assert "| FlowGauge | image AUROC |" in (tmp_path / "out" / "accuracy.md").read_text()
+    [learned] = (tmp_path / "out").glob("*-starter-10/tiny/0/data/tiny/good")
+    assert len(list(learned.iterdir())) == 10

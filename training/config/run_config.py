@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
+from flows.fastflow.calibration.conformal import HELD_OUT
 from flows.fastflow.config import MAX_SAMPLE_BITS, FlowConfig
 from flows.fastflow.manifest import MAX_INPUT_PIXELS, MAX_MAPS, Normalisation, Precision, SampleBits
 from training.config.augmentation import AugmentConfig
@@ -130,7 +131,7 @@ class CalibrationConfig(_Section):
     """The good images kept out of the fit, and the promise made with them."""
 
     fraction: float = Field(
-        default=0.2, gt=0, lt=1, description="share of the good images (or parts) to hold out"
+        default=HELD_OUT, gt=0, lt=1, description="share of the good images (or parts) to hold out"
     )
     # Above a half the pixel threshold, the middle of the colour scale, may lie below typical good parts.
     target_fpr: float = Field(

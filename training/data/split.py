@@ -1,6 +1,5 @@
 """The split of the training images into fit, validation and calibration."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.calibration.conformal import good_images_for, threshold_rank
 from training.config.run_config import CalibrationConfig
 from training.data.sample import DatasetError
 
@@ -101,13 +101,11 @@ def describe_shortage(held_out: int, calibration: CalibrationConfig, *, parts: b
     """
     counted = "parts" if parts else "images"
     rate = calibration.target_fpr
-    needed = math.ceil(1 / rate * (1 - 1e-12)) - 1
-    if held_out >= needed:
+    if threshold_rank(held_out, rate) >= 1:
         return []
     return [
         f"too few for {rate:.2%}: {held_out} held-out {counted} can promise {1 / (held_out + 1):.2%} false "
-        f"rejects at best; it takes {needed} of them, {math.ceil(needed / calibration.fraction)} good "
-        f"{counted} to learn from in all"
+        f"rejects at best; it takes {good_images_for(rate, calibration.fraction)} good {counted} in all"
     ]
 
 

@@ -21,10 +21,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+HELD_OUT: Final = 0.2  # default share of the good images that a training holds out to calibrate
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,20 @@ def threshold_rank(n: int, target_fpr: float) -> int:
     nearest = round(product)
     # 0.29 * 100 is 28.999999999999996 in floating point, and rounding down would lose a rank.
     return min(nearest if math.isclose(product, nearest, rel_tol=1e-9) else math.floor(product), n)
+
+
+def good_images_for(target_fpr: float, fraction: float = HELD_OUT) -> int:
+    """Compute the number of good images from which a training certifies a rate.
+
+    Args:
+        target_fpr: share of good parts that may be rejected.
+        fraction: share of the images that the training holds out; it rounds their number.
+    """
+    needed = math.ceil(1 / target_fpr * (1 - 1e-9)) - 1
+    count = math.floor((needed - 0.5) / fraction)
+    while round(fraction * count) < needed:
+        count += 1
+    return count
 
 
 def usable_rank(n: int, target_fpr: float) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.fastflow.calibration.conformal import compute_threshold
+from flows.fastflow.calibration.conformal import compute_threshold, good_images_for
 from training.config.run_config import CalibrationConfig
 from training.data.sample import DatasetError
 from training.data.split import Split, describe_shortage, split, without_copies
@@ -82,8 +82,9 @@ def test_needed_images_agree_with_conformal_prediction(asked: float, needed: int
         certified = held_out > 0 and compute_threshold(np.arange(float(held_out)), asked).certified
         said = describe_shortage(held_out, calibration, parts=False)
         assert (said == []) == certified == (held_out == needed)
-        assert (
-            certified
-            or f"it takes {needed} of them, {5 * needed} good images to learn from in all" in said[0]
-        )
+        assert certified or f"it takes {good_images_for(asked)} good images in all" in said[0]
+    for fraction in (0.2, 0.3, 0.5) if needed > 1 else ():  # a split of two images fits none
+        count = good_images_for(asked, fraction)
+        assert len(split(count, fraction, 0).calibration) >= needed
+        assert round(fraction * (count - 1)) < needed
     assert "0 held-out parts can" in describe_shortage(0, calibration, parts=True)[0]
