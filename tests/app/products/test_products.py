@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,14 @@ def test_same_bytes_are_stored_once_per_product(products: Products, make_image: 
     assert [(one.good, one.bytes) for one in counts.values()] == [(1, len(image.data))] * 2
 
 
+def test_image_of_several_clients_is_stored_once(products: Products, make_image: MakeImage) -> None:
+    image = make_image()
+    with ThreadPoolExecutor(8) as pool:
+        added = [*pool.map(lambda _: products.images.add("cap", image)[1], range(8))]
+    assert sorted(added) == [False] * 7 + [True]
+    assert files_of(products) == {f"{image.sha256}.png"}
+
+
 def test_pages_are_filtered_and_counted(products: Products, make_image: MakeImage) -> None:
     added = [products.images.add("cap", make_image())[0] for _ in range(5)]
     bad = products.images.add("cap", make_image(label="defect", kind="scratch"))[0]
@@ -156,6 +165,8 @@ def test_kind_that_images_have_stays(products: Products, make_image: MakeImage) 
     products.add_kinds("cap", ["hole"])
     row = products.get("cap")
     assert (json.loads(row.kinds), row.revision) == (["dent", "scratch", "hole"], 3)
+    with pytest.raises(Problem, match="more than 100 kinds"):
+        products.add_kinds("cap", {f"kind {i}" for i in range(98)})
 
 
 def test_deleted_image_and_product_leave_no_file(products: Products, make_image: MakeImage) -> None:
