@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
@@ -76,6 +77,9 @@ def to_problem(error: Exception) -> Problem:
         return Problem(
             "history-unavailable", "The database does not answer, or takes no more; try again later."
         )
+    if isinstance(error, DataError):
+        logger.warning("%s", error)
+        return Problem("invalid-request", "A text has a character that no database keeps, such as U+0000.")
     logger.error("a request failed", exc_info=error)
     return Problem("internal", "The server failed. Its log has more under the request id.")
 
@@ -88,6 +92,7 @@ def install_handlers(app: FastAPI, page: Callable[[Request, Problem], Response])
 
     @app.exception_handler(Problem)
     @app.exception_handler(DatabaseUnavailable)
+    @app.exception_handler(DataError)
     async def on_problem(request: Request, error: Exception) -> Response:
         return problem_response(request, to_problem(error))
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import DataError
 
 from app.database.engine import Database
 from app.database.tables import REVISION
+from app.errors.problem_responses import to_problem
 from app.errors.problems import Problem
 from app.products import image_store as module
 from app.products.image_store import RefusedImage
@@ -84,6 +86,17 @@ def test_unknown_names_are_unknown_products(products: Products) -> None:
         with pytest.raises(Problem) as caught:
             use()
         assert caught.value.name == "unknown-product"
+
+
+def test_impossible_names_are_refused(products: Products) -> None:
+    for use in (
+        lambda: products.get("a\0b"),
+        lambda: products.images.find("cap", "a\0b"),
+        lambda: products.images.relabel("cap", [ImageLabel(image="a\0b")]),
+    ):
+        with pytest.raises((Problem, DataError)) as caught:  # PostgreSQL takes no NUL
+            use()
+        assert to_problem(caught.value).name in ("unknown-product", "invalid-request")
 
 
 def test_same_bytes_are_stored_once_per_product(products: Products, make_image: MakeImage) -> None:
