@@ -20,7 +20,6 @@ from app.inspection.image_pipeline import InspectionPipeline
 from app.inspection.predict_request import PredictHandler
 from app.jobs.runner import JobRunner
 from app.jobs.teacher import Teacher
-from app.learning.runs import LearningRuns
 from app.products.products import Products
 from app.registry.loaded_models import LoadedModels
 from app.registry.model_store import ModelStore
@@ -47,7 +46,6 @@ RetentionDep = Annotated[Retention, _part("retention")]
 DriftDep = Annotated[DriftMonitor, _part("drift")]
 StoreDep = Annotated[ModelStore, _part("store")]
 JobsDep = Annotated[JobRunner, _part("jobs")]
-LearningDep = Annotated[LearningRuns, _part("learning")]
 TeacherDep = Annotated[Teacher, _part("teacher")]
 ProductsDep = Annotated[Products, _part("products")]
 PipelineDep = Annotated[InspectionPipeline, _part("pipeline")]

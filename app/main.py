@@ -32,7 +32,6 @@ from app.jobs.job_store import JobStore
 from app.jobs.runner import JobRunner
 from app.jobs.takeover import Takeover
 from app.jobs.teacher import Teacher
-from app.learning.runs import LearningRuns
 from app.middleware.authentication import Guard
 from app.middleware.lingering_close import LingeringClose
 from app.middleware.request_context import RequestContext
@@ -147,8 +146,6 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
     state.store = store = ModelStore(
         settings.models, loaded_models, settings.max_bundle_bytes, state.calibrations
     )
-    state.learning = learning = LearningRuns(store, settings.device)
-    state.draining.at_end.append(learning.end)
     state.admission = admission = Admission(settings.queue_images, settings.queue_bytes)
     # max_bytes limits uploads. An image of raw pixels is a PNG by now, which for noise is larger than the
     # pixels; so is its copy in the history.
@@ -176,9 +173,10 @@ async def _open_jobs(state: State, stack: AsyncExitStack) -> None:
     products: Products = state.products
     folders = JobFolders(settings.history)
     commands = Commands(settings, state.history, products, folders)
-    takeover = Takeover(state.store, products, commands, state.audit)
+    job_store = JobStore(state.database)
+    takeover = Takeover(state.store, products, job_store, commands, state.audit)
     state.jobs = jobs = JobRunner(
-        JobStore(state.database),
+        job_store,
         folders,
         commands,
         Completion(settings, state.store, products, takeover).complete,

@@ -213,18 +213,18 @@ def review(
 
 
 def start_job(kind: JobKind, product: str, **settings: Any) -> Call[Job]:
-    """Queue a job. If the answer is lost, read `jobs`: no retry.
+    """Queue a job, or return the equal one that waits, or that runs with the same images.
 
     Args:
-        kind: starter, train, evaluate, calibrate or check.
+        kind: starter, train, evaluate, calibrate, learn or check.
         product: the job reads its images.
         settings: of the kind, such as epochs=20; None for the default.
 
     Raises:
-        ConflictError: a job of the kind waits for the product already.
+        ConflictError: a job of the kind with other settings waits, or nothing can be learned.
     """
     body = {"kind": kind, "product": product, "settings": given(settings)}
-    return Call("POST", "/v1/jobs", read_json(Job), {"json": body}, repeatable=False)
+    return Call("POST", "/v1/jobs", read_json(Job), {"json": body})
 
 
 def jobs(product: str | None = None, *, state: Sequence[JobState] = (), limit: int = 50) -> Call[list[Job]]:

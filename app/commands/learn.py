@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands.options import MODELS_FOLDER, AsJson, CategoryOption, Device, Models, Threads, VersionOption
+from app.commands.options import (
+    MODELS_FOLDER,
+    AsJson,
+    CategoryOption,
+    Device,
+    Models,
+    ProgressFormat,
+    Threads,
+    VersionOption,
+)
 from app.commands.server_database import audited
 
 if TYPE_CHECKING:
@@ -31,6 +40,7 @@ def learn(
     threads: Threads = None,
     device: Device = "auto",
     as_json: AsJson = False,
+    progress: ProgressFormat = "text",
 ) -> None:
     """Publish a version that has learned from reviewed defects, without training.
 
@@ -49,6 +59,7 @@ def learn(
     from flows.fastflow.files.atomic_files import temporary_directory
     from flows.fastflow.learning.learn import learn as write_learned
     from flows.fastflow.learning.reviewed import LearningError
+    from flows.fastflow.progress import JsonProgress, write_event
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -60,8 +71,13 @@ def learn(
         audited("model.learn", category, {"version": folder.name}) as detail,
         temporary_directory(models) as staging,
     ):
+        reviewed = reviewed_defects, reviewed_good
         try:
-            written = write_learned(folder, staging, reviewed_defects, reviewed_good, device)
+            if progress == "json":
+                with JsonProgress({"learn": 1}).stage("learn", sum(map(len, reviewed))) as advance:
+                    written = write_learned(folder, staging, *reviewed, device, advance)
+            else:
+                written = write_learned(folder, staging, *reviewed, device)
         except LearningError as error:
             raise typer.BadParameter(str(error)) from error
         after = read_manifest(written)
@@ -69,7 +85,9 @@ def learn(
         models_folder.move_into_place(written, models, after)
         result = _describe(before, after)
         detail |= result
-    if as_json:
+    if progress == "json":
+        write_event("result", **result)
+    elif as_json:
         typer.echo(json.dumps(result, indent=1))
     else:
         _print(result)

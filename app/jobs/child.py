@@ -87,9 +87,13 @@ class Child:
         )
         if self._killed:
             self.kill()
-        await asyncio.gather(
-            self._read(process.stdout, self._take_event), self._read(process.stderr, self._take_line)
-        )
+        try:
+            await asyncio.gather(
+                self._read(process.stdout, self._take_event), self._read(process.stderr, self._take_line)
+            )
+        except BaseException:
+            self.kill()
+            raise
         code = await process.wait()
         if self._error is not None:
             raise ChildFailed(self._error)

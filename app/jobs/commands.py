@@ -1,16 +1,19 @@
 """The command of each kind of job, and the images that it reads."""
 
 import os
+import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from app.database import clock
 from app.errors.problems import Problem
 from app.history.history import History
 from app.jobs.job import TAUGHT, JobRecord
 from app.jobs.job_folders import JobFolders
+from app.learning.reviews import LearningSet, find_learning_set
 from app.products.folders import make_folder
 from app.products.products import Products
 from app.registry.catalogue import find_version_folder
@@ -18,15 +21,17 @@ from app.schemas.jobs import JobKind
 from app.settings import Settings
 from flows.fastflow.backbones.presets import PRESETS
 from flows.fastflow.bundle.bundle import BundleError, read_manifest
+from flows.fastflow.bundle.image_digests import ImageDigests
 from flows.fastflow.files.atomic_files import temporary_directory
 from flows.fastflow.learning.reviewed import read_known_images
 
-_OF_A_VERSION: Final = ("evaluate", "calibrate")
+_OF_A_VERSION: Final = ("evaluate", "calibrate", "learn")
 _COMMANDS: Final[Mapping[JobKind, tuple[str, ...]]] = {
     "starter": ("train", "--starter", "--no-activate"),
     "train": ("train", "--resume", "--no-activate"),
     "evaluate": ("evaluate",),
     "calibrate": ("calibrate",),
+    "learn": ("learn",),
     "check": ("data", "check"),
 }
 
@@ -47,26 +52,32 @@ class Commands:
         self._products = products
         self._folders = folders
 
-    def require_possible(self, kind: JobKind, product: str, settings: Mapping[str, Any]) -> None:
-        """Refuse a job that cannot succeed.
+    def complete_settings(self, kind: JobKind, product: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse a job that cannot succeed; return its settings with the version that it is for.
 
         Raises:
             Problem: unknown-product or unknown-model; invalid-request for an unknown preset; conflict if
-                there are too few images to learn from.
+                nothing can be learned; rejected-bundle if the version is damaged.
         """
-        self._products.get(product)
+        complete = dict(settings)
         if kind in _OF_A_VERSION:
-            find_version_folder(self._settings.models, product, settings.get("version"))
+            folder = find_version_folder(self._settings.models, product, settings.get("version"))
+            complete["version"] = folder.name
+        if kind == "learn":
+            self._find_learning_set(product, complete).require_enough()
         if (preset := settings.get("preset")) is not None and preset not in PRESETS:
             known = ", ".join(PRESETS)
             raise Problem("invalid-request", f"settings.preset: {preset!r} is unknown; use one of {known}.")
+        return complete
 
-    def read_dataset(self, product: str) -> tuple[int, int]:
-        """Return the revision of a product's images and the number of good ones.
+    def read_dataset(self, kind: JobKind, product: str) -> tuple[int | None, int | None]:
+        """Return the revision of a product's images and the number of good ones; None if they are not read.
 
         Raises:
             Problem: unknown-product.
         """
+        if kind == "learn":
+            return None, None
         row = self._products.get(product)
         return row.data_revision, self._products.counts([product])[product].good
 
@@ -74,40 +85,55 @@ class Commands:
         """Write the folder of images, unless an earlier start has, and return the command.
 
         Raises:
-            Problem: the product or the version is gone, or the version is damaged; or as `require_possible`.
+            Problem: the product or the version is gone, or the version is damaged.
         """
         data, settings = self._folders.data(job), self._settings
         options: dict[str, Any] = {**job.settings, "category": job.product, "progress": "json"}
         options["threads"] = job.threads
-        folder = None
-        if job.kind in _OF_A_VERSION:
-            folder = find_version_folder(settings.models, job.product, options.get("version"))
-            options["version"] = folder.name
         if not data.is_dir():
             with temporary_directory(data.parent) as temporary:
-                self._write_images(job, folder, temporary)
+                self._write_images(job, temporary)
                 temporary.rename(data)
         if job.kind != "check":
             options |= {"models": settings.models, "device": settings.device}
         if job.kind == "calibrate":
             options |= {"images": data / job.product / "test/good", "reason": f"job {job.id}"}
-            options["precision"] = settings.precision
+        elif job.kind == "learn":
+            options |= {name: data / name for name in ("defects", "good") if (data / name).is_dir()}
+            options.pop("since", None)
         else:
             options["data"] = data
         if job.kind in TAUGHT:
-            options["runs"] = self._folders.runs
+            options["runs"] = self._folders.runs(job)
         if job.kind == "evaluate":
-            options |= {"out": self._folders.report(job), "precision": settings.precision}
-        # One argument each: no value can become an option.
-        arguments = [
-            f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None
-        ]
-        return [sys.executable, "-m", "flowgauge", *_COMMANDS[job.kind], *arguments]
+            options["out"] = self._folders.report(job)
+        if job.kind in ("calibrate", "evaluate"):
+            options["precision"] = settings.precision
+        return _command(job.kind, options)
 
-    def measure(self, job: JobRecord, version: str) -> list[str]:
-        """Return the command that measures a version on the test images of a job."""
-        evaluation = replace(job, kind="evaluate", settings={"version": version})
-        return self.prepare(evaluation)
+    def compare(self, job: JobRecord, versions: Sequence[str]) -> list[list[str]]:
+        """Write the images that none of some versions knows, and return commands that measure each on them.
+
+        Returns:
+            A command a version; none without such images.
+
+        Raises:
+            Problem: the product or a version is gone, or a version is damaged.
+        """
+        known = [images for version in versions for images in self._read_known(job.product, version)]
+        folder, settings = self._folders.compared(job), self._settings
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        make_folder(
+            self._products, job.product, folder, lambda sha256: not any(sha256 in images for images in known)
+        )
+        shutil.rmtree(folder / job.product / "train")
+        if not any((folder / job.product).glob("test/*/*")):
+            return []
+        options = {"data": folder, "category": job.product, "models": settings.models}
+        options |= {"precision": settings.precision, "device": settings.device, "threads": job.threads}
+        options |= {"out": folder / "evaluations", "progress": "json"}
+        return [_command("evaluate", {**options, "version": version}) for version in versions]
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a command: the audit log of `calibrate` is the server's."""
@@ -120,21 +146,46 @@ class Commands:
     def redact(self, job: JobRecord, text: str) -> str:
         """Remove the server's folders from a text."""
         data, settings = self._folders.data(job), self._settings
-        for folder in (data, data.parent, self._folders.runs, settings.history, settings.models):
+        for folder in (data, self._folders.runs(job), data.parent, settings.history, settings.models):
             text = text.replace(f"{folder}/", "").replace(str(folder), folder.name)
         return text
 
-    def _write_images(self, job: JobRecord, folder: Path | None, parent: Path) -> None:
-        """Write the images of a job, which reads the version in a folder, if any."""
-        if folder is None:
-            make_folder(self._products, job.product, parent)
-        else:
-            try:
-                fitted, _ = read_known_images(folder, read_manifest(folder))
-            except BundleError as error:
-                raise _damaged() from error
+    def _write_images(self, job: JobRecord, parent: Path) -> None:
+        """Write the images of a job."""
+        if job.kind == "learn":
+            self._find_learning_set(job.product, job.settings).write(self._history.files, parent)
+        elif job.kind in _OF_A_VERSION:
+            fitted, _ = self._read_known(job.product, job.settings["version"])
             make_folder(self._products, job.product, parent, lambda sha256: sha256 not in fitted)
+        else:
+            make_folder(self._products, job.product, parent)
+
+    def _read_known(self, product: str, version: str) -> tuple[ImageDigests, ImageDigests]:
+        """Return the images that a version was fitted to, and those of its calibration."""
+        folder = find_version_folder(self._settings.models, product, version)
+        try:
+            return read_known_images(folder, read_manifest(folder))
+        except BundleError as error:
+            raise _damaged() from error
+
+    def _find_learning_set(self, category: str, settings: Mapping[str, Any]) -> LearningSet:
+        folder = find_version_folder(self._settings.models, category, settings["version"])
+        since = settings.get("since")
+        since_ms = 0 if since is None else clock.from_datetime(datetime.fromisoformat(since))
+        try:
+            manifest = read_manifest(folder)
+        except BundleError as error:
+            raise _damaged() from error
+        return find_learning_set(self._history, self._settings.models, manifest, since_ms)
 
 
 def _damaged() -> Problem:
     return Problem("rejected-bundle", "The version is damaged or incomplete. Publish it again.")
+
+
+def _command(kind: JobKind, options: Mapping[str, Any]) -> list[str]:
+    # One argument each: no value can become an option.
+    arguments = [
+        f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None
+    ]
+    return [sys.executable, "-m", "flowgauge", *_COMMANDS[kind], *arguments]

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+from app.jobs.execution import Completed, Run
 from app.jobs.job import TAUGHT, JobRecord
-from app.jobs.runner import Completed, Run
-from app.jobs.takeover import Takeover
+from app.jobs.takeover import BY_HAND, Takeover
 from app.products.folders import record_check
 from app.products.products import Products
 from app.registry.model_store import ModelStore
@@ -32,6 +32,8 @@ class Completion:
             return Completed({name: value for name, value in shown.items() if name != "findings"})
         if job.kind in TAUGHT:
             return Completed(shown, await self._takeover.take_over(job, str(result["version"]), run))
+        if job.kind == "learn":
+            return Completed(shown, BY_HAND)
         if job.kind == "evaluate":
             shown["summary"] = {name: value for name, value in shown["summary"].items() if name != "data"}
         return Completed(shown)

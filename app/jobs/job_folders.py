@@ -5,23 +5,30 @@ from pathlib import Path
 
 from app.jobs.job import JobRecord
 from app.jobs.job_log import JobLog
+from app.registry.free_disk import require_room_for_upload
 
 
 class JobFolders:
-    """Folders of jobs: logs, images to train with, reports, and checkpoints.
+    """Folders of jobs: logs, images to read, checkpoints, and reports.
 
     Attributes:
         path: folder of all jobs.
-        runs: checkpoints and cached features of trainings.
     """
 
     def __init__(self, history: Path) -> None:
         self.path = history / "jobs"
-        self.runs = self.path / "runs"
 
     def data(self, job: JobRecord) -> Path:
         """Return the folder of the images that a job reads."""
         return self.path / job.id / "data"
+
+    def runs(self, job: JobRecord) -> Path:
+        """Return the folder of a job's checkpoint and cached features."""
+        return self.path / job.id / "runs"
+
+    def compared(self, job: JobRecord) -> Path:
+        """Return the folder of the images that a job compares versions on, and of the results."""
+        return self.path / job.id / "compared"
 
     def report(self, job: JobRecord) -> Path:
         """Return the folder of the report that a job writes."""
@@ -36,17 +43,21 @@ class JobFolders:
         return JobLog(self.path / job.id / "log.txt")
 
     def create(self, job: JobRecord) -> None:
-        """Create the folder of a job."""
+        """Create the folder of a job.
+
+        Raises:
+            OSError: inspections need the space that is left on the disk.
+        """
         self.data(job).parent.mkdir(parents=True, exist_ok=True)
+        require_room_for_upload(self.path, 0)
 
     def remove_data(self, job: JobRecord) -> None:
-        """Remove what an ended job no longer needs; a failed training keeps its checkpoint."""
-        shutil.rmtree(self.data(job), ignore_errors=True)
-        if job.kind == "train" and job.state != "failed":
-            shutil.rmtree(self.runs / job.product, ignore_errors=True)
+        """Remove what an ended job no longer needs."""
+        for folder in (self.data(job), self.runs(job), self.compared(job)):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def remove_all_but(self, kept: set[str]) -> None:
         """Remove the folders of deleted jobs."""
         for folder in self.path.iterdir() if self.path.is_dir() else ():
-            if folder.name not in kept and folder != self.runs:
+            if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
@@ -14,7 +15,7 @@ from app.jobs.job import JobRecord
 from app.schemas.jobs import ENDED, JobKind, JobState
 
 MAX_QUEUED: Final = 50
-MAX_KEPT: Final = 200  # ended jobs
+MAX_KEPT: Final = 20  # ended jobs of a kind and product
 _JSON: Final = ("settings", "result")
 
 
@@ -24,20 +25,38 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, kind: JobKind, product: str, settings: Mapping[str, Any], actor: str) -> JobRecord:
-        """Queue a job.
+    def add(
+        self,
+        kind: JobKind,
+        product: str,
+        settings: Mapping[str, Any],
+        actor: str,
+        data_revision: int | None = None,
+        good: int | None = None,
+    ) -> JobRecord:
+        """Queue a job, or return an equal one: it waits, or runs with the same images.
 
         Raises:
-            Problem: queue-full at the limit; conflict if one of the kind waits for the product already.
+            Problem: queue-full at the limit; conflict if one with other settings waits for the product.
         """
         job = JobRecord(clock.new_id(), clock.now_ms(), kind, product, actor, settings)
+        job = replace(job, data_revision=data_revision, good=good)
         queued = select(func.count()).where(jobs.c.state == "queued")
+        present = select(jobs).where(
+            jobs.c.kind == kind, jobs.c.product == product, jobs.c.state.not_in(ENDED)
+        )
         with self._database.write() as connection:
+            for other in map(_from_row, connection.execute(present.order_by(jobs.c.id.desc()))):
+                is_equal = other.settings == settings
+                if is_equal and (other.state == "queued" or other.data_revision == data_revision):
+                    return other
+                if other.state == "queued":
+                    raise Problem(
+                        "conflict",
+                        f"A {kind} job for {product!r} with other settings waits already; cancel it first.",
+                    )
             if (connection.scalar(queued) or 0) >= MAX_QUEUED:
                 raise Problem("queue-full", f"{MAX_QUEUED} jobs wait, the limit; try again later.", 60)
-            if connection.scalar(queued.where(jobs.c.kind == kind, jobs.c.product == product)):
-                detail = f"A {kind} job for {product!r} waits already; it will use the images of its start."
-                raise Problem("conflict", detail)
             connection.execute(insert(jobs).values(_to_row(job)))
         return job
 
@@ -89,12 +108,12 @@ class JobStore:
             connection.execute(found.values(state="queued", resumed=jobs.c.resumed + 1))
 
     def prune(self) -> set[str]:
-        """Delete the oldest ended jobs beyond the limit; return the ids of all that are left."""
-        ended = select(jobs.c.id).where(jobs.c.state.in_(ENDED)).order_by(jobs.c.id.desc())
+        """Delete the oldest ended jobs of each kind and product; return the ids of all that are left."""
+        rank = func.row_number().over(partition_by=(jobs.c.kind, jobs.c.product), order_by=jobs.c.id.desc())
+        ended = select(jobs.c.id, rank.label("rank")).where(jobs.c.state.in_(ENDED)).subquery()
         with self._database.write() as connection:
-            oldest = connection.scalar(ended.offset(MAX_KEPT).limit(1))
-            if oldest is not None:
-                connection.execute(delete(jobs).where(jobs.c.state.in_(ENDED), jobs.c.id <= oldest))
+            oldest = select(ended.c.id).where(ended.c.rank > MAX_KEPT)
+            connection.execute(delete(jobs).where(jobs.c.id.in_(oldest)))
             return {*connection.scalars(select(jobs.c.id))}
 
 

@@ -14,9 +14,8 @@ from app.auth.permissions import SERVER
 from app.database.engine import DatabaseError
 from app.errors.problems import Problem
 from app.jobs.job import TAUGHT, JobRecord
-from app.jobs.job_store import MAX_KEPT, MAX_QUEUED
 from app.jobs.runner import JobRunner
-from app.jobs.teaching import Lesson, Origin, count_needed, decide
+from app.jobs.teaching import MAX_READ, Lesson, count_needed, decide, find_origin
 from app.products.products import Products
 from app.schemas import jobs as schemas
 from app.schemas.jobs import JobKind
@@ -106,7 +105,7 @@ class Teacher:
         await asyncio.to_thread(self._audit.write, SERVER, "job.start", product.name, "done", detail)
 
     def _read_jobs(self, product: str) -> list[JobRecord]:
-        return self._jobs.store.page(MAX_KEPT + MAX_QUEUED, products=[product])
+        return self._jobs.store.page(MAX_READ, products=[product])
 
     def _read_lesson(self, product: Row[Any], recent: Sequence[JobRecord], quiet_seconds: float) -> Lesson:
         last: dict[JobKind, JobRecord] = {}
@@ -116,18 +115,9 @@ class Teacher:
             good=self._products.counts([product.name])[product.name].good,
             revision=product.data_revision,
             quiet_seconds=quiet_seconds,
-            active=self._read_origin(product.name, recent),
+            active=find_origin(models_folder.active_version(self._models, product.name), recent),
             last=last,
         )
-
-    def _read_origin(self, product: str, recent: Sequence[JobRecord]) -> Origin:
-        active = models_folder.active_version(self._models, product)
-        if active is None:
-            return "none"
-        kinds = [job.kind for job in recent if job.result and job.result.get("version") == active]
-        if not kinds:
-            return "elsewhere"
-        return "starter" if kinds[-1] == "starter" else "trained"
 
     def _read_promise(self, product: str) -> tuple[float, float | None]:
         """Return the rate that the active version is calibrated for, and the one that it can promise."""

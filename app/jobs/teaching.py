@@ -1,12 +1,15 @@
 """Decisions of the teacher: which job of a product is worthwhile now."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
-from app.jobs.job import JobRecord
+from app.jobs.job import TAUGHT, JobRecord
+from app.jobs.job_store import MAX_KEPT, MAX_QUEUED
 from app.schemas.jobs import JobKind
 
+MAX_READ: Final = MAX_KEPT * len(get_args(JobKind)) + MAX_QUEUED  # jobs of a product
+SERVES: Final = "The version serves."  # outcome of a job whose version took over
 MIN_GOOD_IMAGES: Final = 10
 
 Origin = Literal["none", "starter", "trained", "elsewhere"]
@@ -41,8 +44,7 @@ class Lesson:
         good: number of good images.
         revision: of the images: it grows with each change of images or labels.
         quiet_seconds: since the last change.
-        active: where the active version comes from: a starter or a training of the product, or elsewhere,
-            such as from an upload, which nothing replaces by itself.
+        active: see `find_origin`.
         last: the latest job of each kind, if any.
     """
 
@@ -51,6 +53,26 @@ class Lesson:
     quiet_seconds: float
     active: Origin
     last: Mapping[JobKind, JobRecord]
+
+
+def find_origin(active: str | None, recent: Sequence[JobRecord]) -> Origin:
+    """Return where the active version comes from: a starter or a training of the product, or elsewhere.
+
+    What comes from elsewhere is a person's choice, which nothing replaces by itself: an uploaded version,
+    one that has learned, or one from before the last takeover.
+
+    Args:
+        recent: the jobs of the product, newest first.
+    """
+    if active is None:
+        return "none"
+    for job in recent:
+        if job.kind in TAUGHT and job.result:
+            if job.result["version"] == active:
+                return "starter" if job.kind == "starter" else "trained"
+            if job.outcome == SERVES:
+                break
+    return "elsewhere"
 
 
 def decide(lesson: Lesson) -> JobKind | None:
@@ -92,7 +114,7 @@ def _is_due(kind: JobKind, lesson: Lesson) -> bool:
 
 def _changes_needed(kind: JobKind, last: JobRecord, lesson: Lesson) -> int:
     """Return the number of changes, of images or labels, until another job of the kind is worthwhile."""
-    if last.good is None or last.data_revision is None:  # it has not started
-        return 1
+    assert last.good is not None  # noqa: S101  (each job that reads images has both)
+    assert last.data_revision is not None  # noqa: S101
     made = max(lesson.revision - last.data_revision, abs(lesson.good - last.good))
     return max(1, round(RULES[kind].share * last.good)) - made

@@ -8,6 +8,7 @@ from typing import Final
 from app.errors.problems import Problem
 from app.history import browsing
 from app.history.history import History
+from app.history.inspection_files import InspectionFiles
 from app.history.queries import InspectionFilter
 from app.history.reviewed_images import (
     ReviewedInspection,
@@ -18,13 +19,14 @@ from app.history.reviewed_images import (
 from app.schemas.history import Verdict
 from app.schemas.learning import Obstacle
 from flows.fastflow.bundle.bundle import BundleError
-from flows.fastflow.detector import Detector
+from flows.fastflow.files.atomic_files import link_or_copy
 from flows.fastflow.learning.descriptions import DESCRIPTIONS
 from flows.fastflow.learning.fit import MIN_DEFECTS
 from flows.fastflow.learning.reviewed import (
-    ReviewedImage,
     find_learned,
     fingerprint_reviews,
+    has_learned_already,
+    has_no_descriptions,
     read_known_images,
 )
 from flows.fastflow.manifest import Manifest
@@ -43,16 +45,36 @@ class LearningSet:
         obstacle: the reason why the version cannot learn from them, with its description; None if it can.
     """
 
-    bundle: Path
-    manifest: Manifest
-    defects: list[ReviewedImage]
-    good: list[ReviewedImage]
+    defects: list[ReviewedInspection]
+    good: list[ReviewedInspection]
     since_ms: int | None
     left_out: int
     obstacle: tuple[Obstacle, str] | None
 
+    def require_enough(self) -> None:
+        """Raise the problem conflict if there is an obstacle."""
+        if self.obstacle is not None:
+            raise Problem("conflict", f"{self.obstacle[1]}.")
 
-def find_learning_set(history: History, models: Path, detector: Detector, since_ms: int) -> LearningSet:
+    def write(self, files: InspectionFiles, folder: Path) -> None:
+        """Write the images to the folders `defects` and, if there are any, `good`, named by inspections.
+
+        Raises:
+            Problem: files-lost if one was deleted meanwhile.
+        """
+        for name, images in (("defects", self.defects), ("good", self.good)):
+            for image in images:
+                (folder / name).mkdir(exist_ok=True)
+                # The suffix means nothing: the format is read from the data.
+                target = folder / name / f"{image.inspection_id}.png"
+                try:
+                    link_or_copy(files.image_path(image.sha256), target)
+                except FileNotFoundError as error:
+                    detail = f"The image of inspection {image.inspection_id} was deleted."
+                    raise Problem("files-lost", detail) from error
+
+
+def find_learning_set(history: History, models: Path, manifest: Manifest, since_ms: int) -> LearningSet:
     """Find the images reviewed since a time that a version can learn from.
 
     One image of each part is taken, and none if the version was fitted to or calibrated with any image of the
@@ -61,7 +83,7 @@ def find_learning_set(history: History, models: Path, detector: Detector, since_
     Raises:
         Problem: rejected-bundle if the version cannot be read.
     """
-    database, manifest, category = history.database, detector.manifest, detector.manifest.category
+    database, category = history.database, manifest.category
     bundle = models / category / manifest.version
     try:
         fitted, calibrated = read_known_images(bundle, manifest)
@@ -79,30 +101,31 @@ def find_learning_set(history: History, models: Path, detector: Detector, since_
         picked = pick_one_per_part(found, of_parts, lambda one: one in fitted or one in calibrated)
         return [one for one in picked if history.files.image_path(one.sha256).is_file()][:MAX_IMAGES]
 
-    def to_images(inspections: list[ReviewedInspection]) -> list[ReviewedImage]:
-        path = history.files.image_path
-        return [
-            ReviewedImage(f"inspection {one.inspection_id}", path(one.sha256), one.sha256)
-            for one in inspections
-        ]
-
     defects, good = find("defect"), find("good")
     where = InspectionFilter(category, verdict="defect", from_ms=since_ms)
     with database.read() as connection:
         left_out = browsing.count_inspections(connection, where) - len(defects)
     since = min((one.created_ms for one in (*defects, *good)), default=None)
-    reviews = fingerprint_reviews((one.sha256 for one in defects), (one.sha256 for one in good))
-    obstacle: tuple[Obstacle, str] | None = None
+    obstacle = _find_obstacle(models, manifest, defects, good, left_out)
+    return LearningSet(defects, good, since, left_out, obstacle)
+
+
+def _find_obstacle(
+    models: Path,
+    manifest: Manifest,
+    defects: list[ReviewedInspection],
+    good: list[ReviewedInspection],
+    left_out: int,
+) -> tuple[Obstacle, str] | None:
     if DESCRIPTIONS not in manifest.files:
-        name = f"{category}/{manifest.version}"
-        obstacle = "no-descriptions", f"{name} has no descriptions of its good images; train it again."
-    elif len(defects) < MIN_DEFECTS:
-        obstacle = (
-            "too-few-defects",
+        return "no-descriptions", str(has_no_descriptions(manifest))
+    if len(defects) < MIN_DEFECTS:
+        return "too-few-defects", (
             f"Learning needs {MIN_DEFECTS} images reviewed as defects; there are {len(defects)}. Others that "
             f"cannot be used: {left_out}. Their image is deleted, is another one of the same part, has "
-            "contradicting reviews, or is known to the version.",
+            "contradicting reviews, or is known to the version"
         )
-    elif (other := find_learned(models, manifest, reviews)) is not None:
-        obstacle = "already-learned", f"{category}/{other} has learned from these reviews already."
-    return LearningSet(bundle, manifest, to_images(defects), to_images(good), since, left_out, obstacle)
+    reviews = fingerprint_reviews((one.sha256 for one in defects), (one.sha256 for one in good))
+    if (other := find_learned(models, manifest, reviews)) is not None:
+        return "already-learned", str(has_learned_already(manifest.category, other))
+    return None

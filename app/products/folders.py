@@ -8,9 +8,7 @@
 A name follows from image and part alone. So a run on the same images has the same identity.
 """
 
-import os
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +21,7 @@ from app.products.products import Products
 from app.products.rows import file_name
 from app.schemas.products import ImageFinding, ProductImage
 from flows.fastflow.calibration.images_per_part import PARTS
+from flows.fastflow.files.atomic_files import link_or_copy
 
 _UNKNOWN_KIND: Final = "defect"
 _SHA256: Final = re.compile(r"([0-9a-f]{64})\.[a-z]+$")
@@ -48,7 +47,7 @@ def make_folder(
         is_test = image.label == "good" and test_good(image.sha256)
         target = folder / ("test/good" if is_test else place_of(image)) / name_of(image, image.suffix)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _link(products.images.files.path(product, file_name(image)), target)
+        link_or_copy(products.images.files.path(product, file_name(image)), target)
     if any(image.part_id for image in images):
         (folder / PARTS).write_text(PARTS_FILE, encoding="utf-8")
 
@@ -87,12 +86,3 @@ def record_check(products: Products, product: str, check: Mapping[str, Any]) -> 
                 )
             )
     products.images.set_findings(product, findings)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)

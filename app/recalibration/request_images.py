@@ -51,10 +51,11 @@ class AuditedImages(NamedTuple):
                 f"Inspections of the audit sample without a review: {self.unreviewed}. The promise holds "
                 "only if they were not skipped for their look."
             )
-        if learned := sum(image.sha256 in fitted for image in self.images) if fitted else 0:
+        of_part = [{image.sha256, *self.of_parts.get(image.part_id or "", ())} for image in self.images]
+        if learned := sum(any(one in fitted for one in part) for part in of_part) if fitted else 0:
             warnings.append(
-                f"Images of the audit sample that the version has learned: {learned}. They are left out. If "
-                "they were chosen for their look, calibrate with images made since."
+                f"Images of the audit sample whose part the version has learned: {learned}. They are left "
+                "out. If they were chosen for their look, calibrate with images made since."
             )
         return warnings
 

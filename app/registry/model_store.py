@@ -97,6 +97,18 @@ class ModelStore:
         async with self._lock(category):
             return await self._activate(category, version)
 
+    async def replace_active(self, category: str, before: str | None, version: str) -> VersionChange:
+        """Activate a version if the active one is still that of before, or there is still none.
+
+        Raises:
+            Problem: as `activate`; conflict if another version was activated.
+        """
+        async with self._lock(category):
+            active = await asyncio.to_thread(models_folder.active_version, self.models, category)
+            if active != before:
+                raise Problem("conflict", f"{active or 'No version'} was activated meanwhile.")
+            return await self._activate(category, version)
+
     async def rollback(self, category: str) -> VersionChange:
         """Activate the previous version; the active one becomes the previous.
 
@@ -147,11 +159,6 @@ class ModelStore:
         if self.loaded_models.serving_version(manifest.category) != manifest.version:
             detail = "Another version serves since the request was sent; nothing was changed. Send again."
             raise Problem("conflict", detail)
-
-    def require_room(self, folder: Path) -> None:
-        """Raise the problem too-large unless a copy of a version fits beside the reserve for inspections."""
-        with _full_disk():
-            require_room_for_upload(self.models, sum(path.stat().st_size for path in folder.rglob("*")))
 
     async def _publish(self, category: str, staging: Path, cleanup: ExitStack) -> VersionChange:
         with cleanup:

@@ -51,17 +51,17 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
         **_LOCATION,
         **documented(
             *("invalid-request", "unknown-product", "unknown-model", "conflict", "internal", "queue-full"),
-            *("history-unavailable", "draining"),
+            *("history-unavailable", "model-loading", "rejected-bundle", "draining"),
         ),
     },
 )
 async def start_job(
     new: schemas.NewJob, request: Request, response: Response, jobs: JobsDep, caller: MayTeach
 ) -> schemas.Job:
-    """Queue a job, such as a training.
+    """Queue a job, such as a training, or return the equal one that waits, or runs with the same images.
 
-    One training or evaluation runs at a time; starters, calibrations and checks run beside it, one at a time.
-    A restart of the server resumes jobs. Each job reads the product's images of its start.
+    One training, evaluation or learning runs at a time; starters, calibrations and checks run beside it, one
+    at a time. A restart of the server resumes jobs. Each job reads the product's images of its start.
     """
     caller.require_category(new.product)
     settings = new.settings.model_dump(mode="json", exclude_none=True, by_alias=True)

@@ -1,5 +1,6 @@
 """Schemas of jobs: trainings and other commands that run beside serving."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, StringConstraints
@@ -8,7 +9,7 @@ from .body import Body
 from .texts import MAX_TEXT, TEXT_PATTERN
 from .timestamp import Timestamp
 
-JobKind = Literal["starter", "train", "evaluate", "calibrate", "check"]
+JobKind = Literal["starter", "train", "evaluate", "calibrate", "learn", "check"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: tuple[JobState, ...] = get_args(JobState)[2:]
 
@@ -69,6 +70,15 @@ class CalibrateSettings(EvaluateSettings):
     ] = None
 
 
+class LearnSettings(EvaluateSettings):
+    """Settings of learning."""
+
+    since: Annotated[
+        datetime | None,
+        Field(description="Only inspections from this time on; UTC unless it has an offset."),
+    ] = None
+
+
 class _NewJob(Body):
     product: _Product
 
@@ -101,6 +111,19 @@ class CalibrationJob(_NewJob):
     settings: CalibrateSettings = CalibrateSettings()
 
 
+class LearningJob(_NewJob):
+    """Make a version that has learned from reviewed inspections of the category.
+
+    Nothing is trained: a small part is added to the scores of the version. Thresholds follow from the
+    calibration of its training, with images that this part has not seen, so they keep their promise even if
+    reviews are wrong. It does not serve until it is activated. Later calibrations refuse the images learned
+    from.
+    """
+
+    kind: Literal["learn"]
+    settings: LearnSettings = LearnSettings()
+
+
 class CheckJob(_NewJob):
     """Find copies, outliers and wrong sizes among the product's images."""
 
@@ -109,7 +132,7 @@ class CheckJob(_NewJob):
 
 
 NewJob = Annotated[
-    StarterJob | TrainingJob | EvaluationJob | CalibrationJob | CheckJob,
+    StarterJob | TrainingJob | EvaluationJob | CalibrationJob | LearningJob | CheckJob,
     Field(discriminator="kind"),
 ]
 
@@ -120,11 +143,14 @@ class Job(BaseModel):
     id: JobId
     kind: JobKind
     product: str = Field(examples=["bottle"])
-    settings: dict[str, Any] = Field(description="As sent, without what was left out.")
+    settings: dict[str, Any] = Field(
+        description="As sent, without what was left out, and the version that the job is for."
+    )
     state: JobState
     share: float = Field(description="Share of the job that is done.", ge=0, le=1, examples=[0.41])
     stage: str | None = Field(
-        description="data, features, fit, calibrate, describe, publish or evaluate; null before the first.",
+        description="data, features, fit, calibrate, describe, publish, evaluate or learn; null "
+        "before the first.",
         examples=["fit"],
     )
     done: int | None = Field(description="Steps done in the stage, such as epochs.", examples=[16])
@@ -134,7 +160,8 @@ class Job(BaseModel):
     started: Timestamp | None
     ended: Timestamp | None
     good: int | None = Field(
-        description="Good images of the product at the start of a starter or a training.", examples=[87]
+        description="Good images of the product at the job's start; null if it reads reviewed inspections.",
+        examples=[87],
     )
     actor: str = Field(description="The key that started it, or `server`.", examples=["server"])
     result: dict[str, Any] | None = Field(description="What the command reported; null before the end.")

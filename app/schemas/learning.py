@@ -5,10 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from .models import CategoryName, LearnedInfo, VersionName
-from .predict import ThresholdInfo
+from .models import CategoryName, VersionName
 
-Obstacle = Literal["no-descriptions", "too-few-defects", "already-learned", "running"]
+Obstacle = Literal["no-descriptions", "too-few-defects", "already-learned"]
 
 
 class LearningState(BaseModel):
@@ -27,19 +26,3 @@ class LearningState(BaseModel):
     )
     since: datetime | None = Field(description="Time of the oldest of these inspections.")
     obstacle: Obstacle | None = Field(description="The reason why it cannot learn now; null if it can.")
-    progress: float | None = Field(
-        description="Share of the images that a run under way has read; null without one.", examples=[0.4]
-    )
-
-
-class LearnedVersion(BaseModel):
-    """A new version that has learned from reviews. It does not serve until it is activated."""
-
-    category: CategoryName
-    version: VersionName
-    from_version: VersionName = Field(description="The version it was made from.")
-    learned: LearnedInfo
-    before: ThresholdInfo = Field(description="Of the active version, at the rates set.")
-    threshold: ThresholdInfo = Field(description="Of the new version, by the calibration of its training.")
-    promise: str = Field(description="Both promised rates, in words.")
-    warnings: list[str] = Field(description="Warnings for a person to check.")

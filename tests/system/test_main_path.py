@@ -13,6 +13,7 @@ import pytest
 
 from flows.fastflow.bundle.models_folder import active_version
 from tests.support.server import Server
+from tests.support.waiting import eventually
 from tests.system.processes import FlowGauge
 
 
@@ -81,17 +82,20 @@ def learn_under_load(flowgauge: FlowGauge, images: Path) -> tuple[str, list[tupl
         with ThreadPoolExecutor() as threads:
             inspecting = threads.submit(inspect)
             try:
-                learned = client.post("/v1/models/tiny/learning", timeout=300)
-                assert learned.status_code == 201, learned.text
-                version = learned.json()["version"]
-                assert learned.json()["learned"]["defects"] == 5
-                url = f"{learned.headers['Location']}:activate"
-                assert client.post(url, timeout=300).status_code == 200
+                job = client.post("/v1/jobs", json={"kind": "learn", "product": "tiny"})
+                assert job.status_code == 202, job.text
+                url = job.headers["Location"]
+                eventually(lambda: client.get(url).json()["state"] not in ("queued", "running"))
+                learned = client.get(url).json()["result"]
+                version = learned["version"]
+                assert learned["learned"]["defects"] == 5
+                activate = f"/v1/models/tiny/versions/{version}:activate"
+                assert client.post(activate, timeout=300).status_code == 200
                 assert posted(client, images / names[0])["model"]["version"] == version
             finally:
                 done.set()
         answers = inspecting.result()
-    assert {answer["model"]["version"] for _, answer in answers} == {learned.json()["from_version"], version}
+    assert {answer["model"]["version"] for _, answer in answers} == {learned["from_version"], version}
     return version, answers
 
 

@@ -263,7 +263,7 @@ def test_version_learns_from_reviews(browser: Browser, served: Served) -> None:
         page.locator("#learning-since").fill("")
         learn.click()
         expect(section.get_by_role("progressbar")).to_be_visible()
-        expect(section).to_contain_text("has learned from 8 defects and 30 good images")
+        expect(section).to_contain_text("has learned from 8 defects and 30 good images", timeout=60_000)
         expect(section).to_contain_text("A version has learned from these reviews already")
         expect(learn).to_be_disabled()
         section.get_by_role("button", name="Activate").click()

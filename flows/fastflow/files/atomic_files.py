@@ -72,3 +72,13 @@ def remove_abandoned(folder: Path) -> None:
                 path.unlink(missing_ok=True)
         except OSError:
             continue  # another user's, or already deleted
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a hard link to a file, or a copy on another file system or one without hard links."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)

@@ -28,6 +28,7 @@ from flows.fastflow.learning.reviewed import (
     LearningError,
     ReviewedImage,
     describe_reviewed,
+    has_no_descriptions,
     require_new_images,
 )
 from flows.fastflow.manifest import LearnedRecord, Manifest, Precision, ThresholdRecord
@@ -43,7 +44,7 @@ def learn(
     defects: Sequence[ReviewedImage],
     good: Sequence[ReviewedImage],
     device: str,
-    progress: Callable[[float], None] = lambda _: None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Path:
     """Write a version with a part learned from reviewed images.
 
@@ -57,7 +58,7 @@ def learn(
         defects: images reviewed as defects.
         good: images reviewed as good; may be empty.
         device: see `Detector.load`.
-        progress: called with the share of the images that are described.
+        advance: called with the number of images that were read since the last call.
 
     Returns:
         The new version's directory. Load it before it is moved into place: this replays its golden images.
@@ -76,7 +77,7 @@ def learn(
     if head.learned is not None:
         manifest, known = _calibrate(manifest, known, head.learned.cpu(), -1)
         head.learned = None
-    reviewed = describe_reviewed(detector, defects, good, known, progress)
+    reviewed = describe_reviewed(detector, defects, good, known, advance)
     fit = _fit(known, reviewed)
     part = _build_part(fit, detector.scorer.extractor.channels)
     after, described = _calibrate(manifest, known, part, 1)
@@ -100,9 +101,7 @@ def learn(
 def _require_descriptions(bundle: Path, manifest: Manifest) -> Descriptions:
     known = read_descriptions(bundle, manifest)
     if known is None:
-        raise LearningError(
-            f"{manifest.category}/{manifest.version} has no descriptions of its good images; train it again"
-        )
+        raise has_no_descriptions(manifest)
     return known
 
 

@@ -38,6 +38,17 @@ class LearningError(ValueError):
     """Nothing can be learned; the message says why."""
 
 
+def has_no_descriptions(manifest: Manifest) -> LearningError:
+    """Return the error of a version without descriptions of its good images."""
+    name = f"{manifest.category}/{manifest.version}"
+    return LearningError(f"{name} has no descriptions of its good images; train it again")
+
+
+def has_learned_already(category: str, version: str) -> LearningError:
+    """Return the error of images that a version has learned from."""
+    return LearningError(f"{category}/{version} has learned from these images already")
+
+
 @dataclass(frozen=True)
 class ReviewedImage:
     """Image that a person reviewed.
@@ -124,7 +135,7 @@ def require_new_images(
             )
     reviews = fingerprint_reviews([image.sha256 for image in defects], [image.sha256 for image in good])
     if (same := find_learned(bundle.parent.parent, manifest, reviews)) is not None:
-        raise LearningError(f"{manifest.category}/{same} has learned from these images already")
+        raise has_learned_already(manifest.category, same)
     return fitted, reviews
 
 
@@ -133,7 +144,7 @@ def describe_reviewed(
     defects: Sequence[ReviewedImage],
     good: Sequence[ReviewedImage],
     known: Descriptions,
-    progress: Callable[[float], None],
+    advance: Callable[[int], None],
 ) -> DescribedImages:
     """Describe images, of which one at a time is in memory.
 
@@ -145,12 +156,12 @@ def describe_reviewed(
     rows = np.empty((len(images), 2 * sum(scorer.extractor.channels)))
     scores = np.empty(len(images))
     for i, image in enumerate(images):
-        progress(i / len(images))
         try:
             [scored] = scorer.score([_read(image, detector.manifest.sample_bits)])
         except NotNumbersError as error:
             raise LearningError(f"{image.name}: {error}") from error
         rows[i], scores[i] = scored.description, scored.score
+        advance(1)
     copies = _find_copies(rows, known)
     is_defect = np.arange(len(images)) < len(defects)
     used = is_defect & ~copies

@@ -9,10 +9,11 @@ import pytest
 
 from app.database.engine import Database
 from app.jobs.commands import Commands
+from app.jobs.execution import Completed, Run
 from app.jobs.job import JobRecord
 from app.jobs.job_folders import JobFolders
 from app.jobs.job_store import JobStore
-from app.jobs.runner import Completed, JobRunner, Run
+from app.jobs.runner import JobRunner
 from app.schemas.jobs import JobKind
 
 PRELUDE = """
@@ -32,12 +33,13 @@ class Script(Commands):
         self.folder = folder
         self.code = code
         self.prepared: list[JobRecord] = []
+        self.revision = 7
 
-    def require_possible(self, kind: JobKind, product: str, settings: Mapping[str, Any]) -> None:
-        """Allow all."""
+    def complete_settings(self, kind: JobKind, product: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(settings)
 
-    def read_dataset(self, product: str) -> tuple[int, int]:
-        return 7, 12
+    def read_dataset(self, kind: JobKind, product: str) -> tuple[int | None, int | None]:
+        return self.revision, 12
 
     def prepare(self, job: JobRecord) -> list[str]:
         self.prepared.append(job)

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from app.errors.problems import Problem
+from app.jobs import execution
 from app.jobs import runner as runner_module
+from app.jobs.execution import MAX_ATTEMPTS
 from app.jobs.job import JobRecord
-from app.jobs.runner import MAX_ATTEMPTS, JobRunner
+from app.jobs.runner import JobRunner
+from app.registry import free_disk
 from tests.app.jobs.conftest import Jobs
 from tests.support.waiting import until
 
@@ -22,8 +25,9 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_RETRY_SECONDS", "_PAUSE_SECONDS", "_SAVE_SECONDS"):
-        monkeypatch.setattr(runner_module, name, 0.01)
+    for name in ("_RETRY_SECONDS", "_SAVE_SECONDS"):
+        monkeypatch.setattr(execution, name, 0.01)
+    monkeypatch.setattr(runner_module, "_PAUSE_SECONDS", 0.01)
 
 
 @asynccontextmanager
@@ -87,15 +91,27 @@ async def test_lanes_run_side_by_side_and_in_order(jobs: Jobs) -> None:
     async with opened(jobs) as runner:
         first = await runner.start("train", "bottle", {}, "tester")
         await until(lambda: runner.get(first.id).state == "running")
-        second = await runner.start("train", "bottle", {}, "tester")
+        second = await runner.start("train", "bottle", {"seed": 1}, "tester")
         starter = await runner.start("starter", "grid", {}, "tester")
         await until(lambda: runner.get(starter.id).state == "running")
         assert runner.get(second.id).state == "queued"
         with pytest.raises(Problem, match="waits already"):
-            await runner.start("train", "bottle", {}, "tester")
+            await runner.start("train", "bottle", {"seed": 2}, "tester")
         (jobs.folder / "go").touch()
         await until(lambda: len(jobs.completed) == 3)
     assert [job.id for job in jobs.completed if job.kind == "train"] == [first.id, second.id]
+
+
+async def test_repeated_request_queues_one_job(jobs: Jobs) -> None:
+    jobs.script.code = "wait(); tell('result', version='v1')"
+    async with opened(jobs) as runner:
+        first = await runner.start("train", "bottle", {}, "tester")
+        await until(lambda: runner.get(first.id).state == "running")
+        assert (await runner.start("train", "bottle", {}, "tester")).id == first.id
+        jobs.script.revision += 1  # its images are outdated
+        second = await runner.start("train", "bottle", {}, "tester")
+        assert second.id != first.id
+        assert (await runner.start("train", "bottle", {}, "tester")).id == second.id
 
 
 async def test_queue_is_bounded(jobs: Jobs) -> None:
@@ -121,6 +137,23 @@ async def test_jobs_are_cancelled(jobs: Jobs) -> None:
         with pytest.raises(Problem, match="No job has this id"):
             await runner.cancel("none")
     assert jobs.completed == []
+
+
+async def test_full_disk_is_a_failed_job(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(jobs) as runner:
+        with monkeypatch.context() as context:
+            context.setattr(free_disk, "free_bytes", lambda _: 0)
+            failed = await ended(runner, await runner.start("train", "bottle", {}, "tester"))
+        assert failed.error == "The job cannot be started: there is too little free space on the disk."
+        assert (await ended(runner, await runner.start("train", "bottle", {}, "tester"))).state == "succeeded"
+
+
+async def test_log_that_cannot_be_written_fails_no_job(jobs: Jobs) -> None:
+    jobs.script.code = "tell('line', text='one'); tell('result', version='v1')"
+    job = jobs.store.add("train", "bottle", {}, "tester")
+    (jobs.folders.path / job.id / "log.txt").mkdir(parents=True)
+    async with opened(jobs) as runner:
+        assert (await ended(runner, job)).state == "succeeded"
 
 
 async def test_killed_command_is_resumed(jobs: Jobs) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from app.jobs.job import JobRecord
-from app.jobs.teaching import Lesson, count_needed, decide
+from app.jobs.teaching import SERVES, Lesson, Origin, count_needed, decide, find_origin
 from app.schemas.jobs import JobKind
 
 NEW = Lesson(good=10, revision=10, quiet_seconds=100, active="none", last={})
@@ -40,7 +40,7 @@ TRAINED = replace(NEW, active="trained", last={"starter": STARTER, "train": TRAI
         (replace(TRAINED, good=100, revision=100), "train"),
         (replace(TRAINED, good=80, revision=100), "train"),
         (replace(TRAINED, good=200, last={"train": replace(TRAIN, state="cancelled")}), "train"),
-        (replace(TRAINED, good=200, last={"train": replace(TRAIN, state="queued", good=None)}), None),
+        (replace(TRAINED, good=200, last={"train": replace(TRAIN, state="queued")}), None),
     ],
 )
 def test_decision(lesson: Lesson, kind: JobKind | None) -> None:
@@ -59,3 +59,24 @@ def test_decision(lesson: Lesson, kind: JobKind | None) -> None:
 )
 def test_countdown(lesson: Lesson, kind: JobKind | None, needed: int) -> None:
     assert count_needed(lesson) == (kind, needed)
+
+
+@pytest.mark.parametrize(
+    ("active", "origin"),
+    [
+        (None, "none"),
+        ("refused", "trained"),  # activated by hand, as its outcome says
+        ("serving", "trained"),
+        ("starter", "elsewhere"),  # somebody went back
+        ("upload", "elsewhere"),
+    ],
+)
+def test_origin_of_the_active_version(active: str | None, origin: Origin) -> None:
+    recent = [
+        ended("train", 90, state="running"),
+        ended("check", 80, result={}),
+        ended("train", 80, result={"version": "refused"}, outcome="The active version finds more."),
+        ended("train", 60, result={"version": "serving"}, outcome=SERVES),
+        ended("starter", 50, result={"version": "starter"}, outcome=SERVES),
+    ]
+    assert find_origin(active, recent) == origin

@@ -5,43 +5,40 @@ from typing import Any
 
 import pytest
 
+from app.errors.problems import Problem
 from app.history.history import History
 from app.learning import reviews
 from app.learning.reviews import LearningSet, find_learning_set
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.detector import Detector
+from flows.fastflow.bundle.bundle import read_manifest
 from tests.app.history.rows import add, row
-
-
-@pytest.fixture(scope="module")
-def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
 
 
 class Reviewed:
     """A history with reviewed images."""
 
-    def __init__(self, history: History, models: Path, detector: Detector) -> None:
-        self.history, self.models, self.detector = history, models, detector
+    def __init__(self, history: History, models: Path) -> None:
+        self.history, self.models = history, models
+        self.manifest = read_manifest(models_folder.resolve(models, "tiny"))
         history.files.open()
 
     def add(self, image: bytes, verdict: str = "defect", **columns: Any) -> str:
         one = row(image=image, verdict=verdict, **columns)
         self.history.files.store(one["image_sha256"], image, one["id"], b"map")
         [identifier] = add(self.history.database, one)
-        return f"inspection {identifier}"
+        return identifier
 
     def find(self, since_ms: int = 0) -> LearningSet:
-        return find_learning_set(self.history, self.models, self.detector, since_ms)
+        return find_learning_set(self.history, self.models, self.manifest, since_ms)
 
     def names(self, verdict: str = "defect") -> list[str]:
         found = self.find()
-        return [image.name for image in (found.defects if verdict == "defect" else found.good)]
+        return [image.inspection_id for image in (found.defects if verdict == "defect" else found.good)]
 
 
 @pytest.fixture
-def reviewed(history: History, tiny_bundle_store: Path, detector: Detector) -> Reviewed:
-    return Reviewed(history, tiny_bundle_store, detector)
+def reviewed(history: History, tiny_bundle_store: Path) -> Reviewed:
+    return Reviewed(history, tiny_bundle_store)
 
 
 def test_repeated_and_contradicted_images_are_left_out(reviewed: Reviewed) -> None:
@@ -82,7 +79,7 @@ def test_good_images_of_the_audit_sample_stay_for_calibrations(reviewed: Reviewe
     assert reviewed.names("good") == [plain]
 
 
-def test_deleted_images_are_counted(reviewed: Reviewed) -> None:
+def test_deleted_images_are_counted(reviewed: Reviewed, tmp_path: Path) -> None:
     for i in range(5):
         reviewed.add(b"%d" % i, has_pictures=i > 1)
     found = reviewed.find()
@@ -92,26 +89,27 @@ def test_deleted_images_are_counted(reviewed: Reviewed) -> None:
     assert name == "too-few-defects"
     assert "there are 3. Others that cannot be used: 2." in detail
     for image in found.defects:
-        image.path.unlink()
+        reviewed.history.files.image_path(image.sha256).unlink()
     assert reviewed.find().left_out == 5
+    with pytest.raises(Problem, match=r"The image of inspection \S+ was deleted"):
+        found.write(reviewed.history.files, tmp_path)
 
 
 def test_latest_images_are_taken(reviewed: Reviewed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reviews, "MAX_IMAGES", 6)
     made = [reviewed.add(b"%d" % i) for i in range(8)]
     found = reviewed.find()
-    assert [image.name for image in found.defects] == made[:1:-1]
+    assert [image.inspection_id for image in found.defects] == made[:1:-1]
     assert (found.left_out, found.obstacle) == (2, None)
     assert found.since_ms is not None
     assert reviewed.find(found.since_ms + 60_000).since_ms is None
 
 
-def test_versions_without_descriptions_cannot_learn(reviewed: Reviewed, detector: Detector) -> None:
-    manifest = detector.manifest
+def test_versions_without_descriptions_cannot_learn(reviewed: Reviewed) -> None:
+    manifest = reviewed.manifest
     files = {name: digest for name, digest in manifest.files.items() if not name.startswith("learning/")}
-    older = manifest.model_copy(update={"files": files})
-    reviewed.detector = Detector(older, detector.sha256, detector.scorer)
+    reviewed.manifest = manifest.model_copy(update={"files": files})
     assert reviewed.find().obstacle == (
         "no-descriptions",
-        f"tiny/{manifest.version} has no descriptions of its good images; train it again.",
+        f"tiny/{manifest.version} has no descriptions of its good images; train it again",
     )

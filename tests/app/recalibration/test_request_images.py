@@ -53,8 +53,13 @@ def test_part_with_a_fitted_image_is_excluded() -> None:
 
 def test_learned_images_of_the_audit_sample_are_named() -> None:
     found = AuditedImages(
-        [ReviewedInspection("a", 0, "1" * 64, None), ReviewedInspection("b", 0, "2" * 64, None)]
+        [
+            ReviewedInspection("a", 0, "1" * 64, None),
+            ReviewedInspection("b", 0, "2" * 64, None),
+            ReviewedInspection("c", 0, "3" * 64, "P-3"),
+        ],
+        {"P-3": {"3" * 64, "4" * 64}},
     )
-    [warning] = found.warnings(ImageDigests(["2" * 64]))
-    assert "has learned: 1." in warning
+    [warning] = found.warnings(ImageDigests(["2" * 64, "4" * 64]))  # of P-3, another image was learned
+    assert "has learned: 2." in warning
     assert found.warnings(None) == []

@@ -30,7 +30,8 @@ def script(keyed: Keyed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scr
     )
     jobs: JobRunner = keyed.app.state.jobs
     checked = jobs._commands
-    script.require_possible = checked.require_possible  # type: ignore[method-assign]
+    script.complete_settings = checked.complete_settings  # type: ignore[method-assign]
+    script.read_dataset = checked.read_dataset  # type: ignore[method-assign]
     jobs._commands = script
     return script
 
@@ -96,16 +97,14 @@ def test_job_is_cancelled_once(keyed: Keyed, start: Callable[..., dict[str, Any]
     assert (done["outcome"], refused["outcome"]) == ("done", "refused")
 
 
-def test_second_job_of_a_kind_that_waits_conflicts(
+def test_other_settings_of_a_job_that_waits_conflict(
     keyed: Keyed, start: Callable[..., dict[str, Any]]
 ) -> None:
-    job = start()
-    while keyed.client.get(f"/v1/jobs/{job['id']}", headers=keyed.show("viewer")).json()["lines"] != [
-        "hello"
-    ]:
+    url = f"/v1/jobs/{start()['id']}"
+    while keyed.client.get(url, headers=keyed.show("viewer")).json()["lines"] != ["hello"]:
         time.sleep(0.01)
-    start()
-    response = keyed.client.post("/v1/jobs", json=TRAIN, headers=keyed.show("operator"))
+    start(settings={"seed": 1})
+    response = keyed.client.post("/v1/jobs", json=TRAIN | {"settings": {}}, headers=keyed.show("operator"))
     assert "waits already" in refusal_detail(response, 409, "conflict")
 
 

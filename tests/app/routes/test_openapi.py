@@ -47,8 +47,7 @@ ROLES = {
         PATCH /v1/models/{category}/thresholds
         PUT /v1/models/{category}/region
         DELETE /v1/models/{category}/region /v1/models/{category}/calibrations
-        POST /v1/models/{category}/calibrations
-        POST /v1/models/{category}/learning /v1/products /v1/products/{category}/images
+        POST /v1/models/{category}/calibrations /v1/products /v1/products/{category}/images
         POST /v1/jobs /v1/jobs/{job_id}:cancel
         POST /v1/products/{category}/images:import
         PATCH /v1/products/{category} /v1/products/{category}/images
