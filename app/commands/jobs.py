@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.client import Client, Job
+from app.client import Client, Job, JobLines
 from app.commands.options import SERVER_URL, AsJson, Authority, Key, ServerUrl
 from app.schemas.jobs import JobKind
 
@@ -30,8 +30,13 @@ def start(
         float | None, typer.Option(help="Share of good parts that a starter or a training may reject.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of a starter or a training.")] = None,
-    version: Annotated[str | None, typer.Option(help="Version to evaluate or calibrate.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Version to evaluate, to calibrate or to learn with.")
+    ] = None,
     station: Annotated[str | None, typer.Option(help="Station to calibrate.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Learn only from inspections since, e.g. 2026-12-01.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Follow it to its end.")] = False,
     url: ServerUrl = SERVER_URL,
     key: Key = None,
@@ -39,8 +44,9 @@ def start(
 ) -> None:
     """Queue a job and print its id."""
     settings = {"preset": preset, "epochs": epochs, "target_fpr": target_fpr, "seed": seed}
+    settings |= {"version": version, "station": station, "since": since}
     with Client(url, key, ca=ca) as client:
-        job = client.start_job(kind, product, **settings, version=version, station=station)
+        job = client.start_job(kind, product, **settings)
         typer.echo(job.id)
         if follow:
             _follow(client, job.id)
@@ -94,24 +100,45 @@ def cancel(job_id: JobId, url: ServerUrl = SERVER_URL, key: Key = None, ca: Auth
 
 
 def _follow(client: Client, job_id: str) -> None:
+    """Print the log, and below it in a terminal the progress, or else each new step of it."""
+    from rich.console import Console
+    from rich.text import Text
+
     last: Job | None = None
-    for news in client.follow_job(job_id):
-        if isinstance(news, Job):
+    console = Console()
+    with console.status("", spinner="line") as status:
+        for news in client.follow_job(job_id):
+            if isinstance(news, JobLines):
+                for line in news.lines:
+                    console.out(line, highlight=False)
+                continue
+            if console.is_terminal:
+                status.update(Text(_describe(news)))
+            elif news.state == "running" and (last is None or _step(news) != _step(last)):
+                typer.echo(_describe(news))
             last = news
-            continue
-        for line in news.lines:
-            typer.echo(line)
     if last is not None:
         typer.echo(_describe(last))
     if last is None or last.state != "succeeded":
         raise typer.Exit(1)
 
 
+def _step(job: Job) -> tuple[Any, ...]:
+    """Return what a new line is worth for: a stage, or an epoch."""
+    return job.stage, job.done if job.stage == "fit" else None
+
+
 def _describe(job: Job) -> str:
-    parts: list[Any] = [job.state]
-    if job.state == "running":
-        parts.append(f"{job.share:.0%}")
-        if job.seconds_left is not None:
-            parts.append(f"{job.seconds_left:.0f} s left")
-    parts += filter(None, [job.outcome, job.error])
-    return ", ".join(parts)
+    if job.state != "running":
+        return ", ".join(filter(None, [job.state, job.outcome, job.error]))
+    if job.stage is None:
+        return "starting"
+    stage = "epoch" if job.stage == "fit" else job.stage
+    steps = f" {job.done} of {job.total}" if job.total and job.total > 1 else ""
+    return f"{stage}{steps}{_time_left(job.seconds_left)}"
+
+
+def _time_left(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f", {seconds:.0f} s left" if seconds < 90 else f", {seconds / 60:.0f} min left"

@@ -1,10 +1,12 @@
 """Trainings as jobs of a real server: `kill -9` of the server and of the job lose nothing."""
 
+import hashlib
+import logging
 import os
-import random
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from flows.fastflow.bundle.bundle import verify
 from tests.support.server import Server
 from tests.support.waiting import eventually
 
+logger = logging.getLogger(__name__)
+
 Job = dict[str, Any]
 
 
@@ -22,6 +26,7 @@ class Teaching:
     """A server with a product of a dozen images, whose versions take over by hand."""
 
     def __init__(self, folder: Path, images: list[bytes]) -> None:
+        self.images = len(images)
         self.models = folder / "models"
         self.models.mkdir()
         self.server = Server(self.models, folder / "server")
@@ -37,18 +42,52 @@ class Teaching:
         assert response.is_success, response.text
         return response.json()
 
-    def start(self, **settings: Any) -> str:
-        job = self.send("POST", "/v1/jobs", json={"kind": "train", "product": "part", "settings": settings})
+    def start(self, kind: str, **settings: Any) -> str:
+        if kind == "train":
+            settings["epochs"] = 8
+        job = self.send("POST", "/v1/jobs", json={"kind": kind, "product": "part", "settings": settings})
         identifier: str = job["id"]
         return identifier
+
+    def run_with_kills(self, kind: str, seed: int, kills: Sequence[tuple[str, float]]) -> None:
+        """Run a job, kill the server or the job at shares of it, and require that it succeeds."""
+        identifier = self.start(kind, seed=seed)
+        for victim, share in kills:
+            job = self.wait(identifier, partial(_has_done, share))
+            logger.info("%s: kill -9 of the %s at %s, %s", kind, victim, job["stage"], job["share"])
+            child = self.child()
+            if victim == "server":
+                self.server.kill()
+                eventually(lambda: self.child() is None)
+                self.require_whole_versions()
+                self.server.start()
+            elif child is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+        job = self.wait(identifier, ended)
+        assert job["state"] == "succeeded", job["error"]
+        assert job["resumed"] <= len(kills)
+        assert job["result"]["version"] in models_folder.versions(self.models, "part")
+        assert self.send("GET", "/v1/products/part")["images"]["good"] == self.images
+        stored = (self.server.history / "products/part").glob("*.png")
+        names = {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in stored}
+        assert len(names) == self.images
+        assert all(sha256 == name for sha256, name in names.items())
 
     def job(self, identifier: str) -> Job:
         found: Job = self.send("GET", f"/v1/jobs/{identifier}")
         return found
 
     def wait(self, identifier: str, holds: Callable[[Job], bool]) -> Job:
-        eventually(lambda: holds(self.job(identifier)))
-        return self.job(identifier)
+        """Wait until something holds for a job, and return the job."""
+        seen: list[Job] = []
+
+        def is_so() -> bool:
+            seen[:] = [self.job(identifier)]
+            return holds(seen[0])
+
+        eventually(is_so)
+        return seen[0]
 
     def child(self) -> int | None:
         """Return the process id of the running command, if any."""
@@ -67,8 +106,9 @@ class Teaching:
 
 
 @pytest.fixture
-def teaching(tmp_path: Path, tiny_images: dict[str, list[bytes]]) -> Iterator[Teaching]:
-    teaching = Teaching(tmp_path, tiny_images["good"][:12])
+def teaching(tmp_path: Path, tiny_data: Path) -> Iterator[Teaching]:
+    images = sorted((tiny_data / "tiny/train/good").glob("*.png"))[:12]
+    teaching = Teaching(tmp_path, [image.read_bytes() for image in images])
     yield teaching
     teaching.server.kill()
 
@@ -77,51 +117,32 @@ def ended(job: Job) -> bool:
     return job["state"] not in ("queued", "running")
 
 
-def test_training_survives_kills(teaching: Teaching) -> None:
-    identifier = teaching.start(epochs=3)
-    teaching.wait(identifier, lambda job: job["stage"] == "fit")
-    teaching.server.kill()
-    eventually(lambda: teaching.child() is None)
-    teaching.server.start()
-    teaching.wait(identifier, lambda job: job["state"] == "running" and teaching.child() is not None)
-    child = teaching.child()
-    assert child is not None
-    os.kill(child, signal.SIGKILL)
-    job = teaching.wait(identifier, ended)
-    assert (job["state"], job["resumed"]) == ("succeeded", 2), job
-    assert "takeover is manual" in job["outcome"]
-    assert models_folder.versions(teaching.models, "part") == [job["result"]["version"]]
+def _has_done(share: float, job: Job) -> bool:
+    """Tell if a job has reported a share, of 0 too, since its process runs; or if it has ended."""
+    return ended(job) or (job["state"] == "running" and job["stage"] is not None and job["share"] >= share)
+
+
+def test_jobs_survive_kills(teaching: Teaching) -> None:
+    for kind in ("starter", "train"):
+        teaching.run_with_kills(kind, 0, [("server", 0.1), ("job", 0.6)])
     teaching.require_whole_versions()
     assert models_folder.active_version(teaching.models, "part") is None
-    cancelled = teaching.start(epochs=4)
-    teaching.wait(cancelled, lambda _: teaching.child() is not None)
+
+
+def test_stopped_server_keeps_a_job_that_is_cancelled_later(teaching: Teaching) -> None:
+    identifier = teaching.start("train", seed=1)
+    teaching.wait(identifier, lambda _: teaching.child() is not None)
     teaching.server.stop()
     assert teaching.child() is None
     teaching.server.start()
-    assert teaching.send("POST", f"/v1/jobs/{cancelled}:cancel")["state"] == "cancelled"
+    assert teaching.send("POST", f"/v1/jobs/{identifier}:cancel")["state"] == "cancelled"
     assert teaching.child() is None
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["starter", "train"])
 @pytest.mark.parametrize("victim", ["server", "job"])
-def test_kills_at_ten_moments_lose_no_job(teaching: Teaching, victim: str) -> None:
-    draw = random.Random(46)
-    begun = time.monotonic()
-    teaching.wait(teaching.start(epochs=3, seed=0), ended)
-    length = time.monotonic() - begun
-    for seed in range(1, 11):
-        identifier = teaching.start(epochs=3, seed=seed)
-        time.sleep(draw.uniform(0, length))
-        if victim == "server":
-            teaching.server.kill()
-            eventually(lambda: teaching.child() is None)
-            teaching.require_whole_versions()
-            teaching.server.start()
-        elif (child := teaching.child()) is not None:
-            os.kill(child, signal.SIGKILL)
-        job = teaching.wait(identifier, ended)
-        assert job["state"] == "succeeded", job
-        assert job["result"]["version"] in models_folder.versions(teaching.models, "part")
+def test_kills_at_ten_moments_lose_nothing(teaching: Teaching, victim: str, kind: str) -> None:
+    for i in range(10):
+        teaching.run_with_kills(kind, i, [(victim, i / 10)])
     teaching.require_whole_versions()
-    assert len(models_folder.versions(teaching.models, "part")) == 11
-    assert teaching.send("GET", "/v1/products/part")["images"]["good"] == 12
