@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 from ..schemas.history import InspectionPage, KeptInspection, Part, Verdict
 from ..schemas.jobs import Job, JobKind, JobPage, JobState
 from ..schemas.models import Model, ModelList, ModelSummary
-from ..schemas.predict import BatchAnswer, Decision, Inspection, Picture
+from ..schemas.predict import BatchAnswer, Decision, Inspection, Picture, WarningCode
 from ..schemas.review import Review, ReviewList
 from ..schemas.texts import text_fault
 from .request import Call, Image, given, read_bytes, read_file, read_json, segment
@@ -111,6 +111,9 @@ class InspectionQuery(TypedDict, total=False):
         decision: of the inspection.
         part_id: of the part.
         station: of the image.
+        file_name: of the image's file.
+        warning: a code among the warnings.
+        min_margin: least score minus the threshold of REJECT; needs a category, as does max_margin.
         verdict: of the latest review.
         audit: whether it belongs to the audit sample.
         reviewed: whether it has a review.
@@ -123,6 +126,10 @@ class InspectionQuery(TypedDict, total=False):
     decision: Decision | None
     part_id: str | None
     station: str | None
+    file_name: str | None
+    warning: WarningCode | None
+    min_margin: float | None
+    max_margin: float | None
     verdict: Verdict | None
     audit: bool | None
     reviewed: bool | None

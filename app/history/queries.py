@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Text, or_, select, type_coerce
 
 from app.database.clock import first_id
 from app.database.engine import Database
@@ -26,7 +26,7 @@ SUMMARY: Final = tuple(column for column in _COLUMNS if column.name in _LISTED)
 _EXPORT_ROWS: Final = 1000
 # The first given column selects the index. A decision may be rarer than a station, but the index of stations
 # includes it.
-_RAREST_FIRST: Final = ("part_id", "verdict", "station", "decision")
+_RAREST_FIRST: Final = ("part_id", "file_name", "verdict", "station", "decision")
 
 
 def is_elsewhere(station: ColumnElement[Any], stations: Collection[str]) -> ColumnElement[bool]:
@@ -41,6 +41,8 @@ class InspectionFilter:
     Attributes:
         from_ms: earliest time, in milliseconds since 1970, UTC.
         to_ms: end of the time span, exclusive.
+        warning: a code among the warnings.
+        min_margin, max_margin: least and largest score minus the threshold of REJECT; they need a category.
         categories: allowed categories.
     """
 
@@ -54,17 +56,27 @@ class InspectionFilter:
     from_ms: int | None = None
     to_ms: int | None = None
     categories: frozenset[str] | None = None
+    file_name: str | None = None
+    warning: str | None = None
+    min_margin: float | None = None
+    max_margin: float | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the SQL conditions, without `categories`."""
         where = {name: getattr(self, name) for name in ("category", *_RAREST_FIRST)}
         given = {name: value for name, value in where.items() if value is not None}
         rarest = next((name for name in _RAREST_FIRST if name in given), None)
-        # Each of these has an index that begins with the category, except parts, which have few images. The
-        # audit sample has its own.
-        index = {rarest} if rarest == "part_id" else {"category", rarest}
+        # Each of these has an index that begins with the category, except parts and files, which have few
+        # images. The audit sample and warnings have their own; margins are in that of the category.
+        index: set[str | None] = {"category", rarest}
         if self.audit:
             index = set()
+        elif rarest in ("part_id", "file_name"):
+            index = {rarest}
+        elif self.warning:
+            index = set()
+        elif self.min_margin is not None or self.max_margin is not None:
+            index = {"category"}
         conditions = [
             (_COLUMNS[name] if name in index else unindexed(_COLUMNS[name])) == value
             for name, value in given.items()
@@ -76,6 +88,13 @@ class InspectionFilter:
             conditions.append(
                 verdict.in_(("good", "defect")) if self.reviewed else unindexed(verdict).is_(None)
             )
+        if self.warning is not None:
+            warnings = type_coerce(_COLUMNS.warnings, Text)
+            conditions += [warnings.is_not(None), warnings.contains(self.warning)]
+        if self.min_margin is not None:
+            conditions.append(_COLUMNS.margin >= self.min_margin)
+        if self.max_margin is not None:
+            conditions.append(_COLUMNS.margin <= self.max_margin)
         if self.from_ms is not None:
             conditions.append(_COLUMNS.id >= first_id(self.from_ms))
         if self.to_ms is not None:

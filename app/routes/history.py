@@ -16,9 +16,16 @@ from app.history.history import History
 from app.http.responses import LimitedStreamingResponse
 from app.routes.inspection import ID_PATTERN
 from app.routes.openapi import documented
-from app.routes.parameters import From, To, text_query
+from app.routes.parameters import (
+    From,
+    MaxMargin,
+    MinMargin,
+    To,
+    require_category_of_margin,
+    text_query,
+)
 from app.schemas import history as schemas
-from app.schemas.predict import Decision
+from app.schemas.predict import Decision, WarningCode
 
 router = APIRouter(prefix="/v1", tags=["history"])
 
@@ -36,13 +43,22 @@ async def _read_filter(
     reviewed: Annotated[bool | None, Query(description="Only with, or only without, a review.")] = None,
     made_from: From = None,
     made_before: To = None,
+    file_name: Annotated[str | None, text_query("Of the file of this name.", "top.png")] = None,
+    warning: Annotated[WarningCode | None, Query(description="Only with this warning.")] = None,
+    min_margin: MinMargin = None,
+    max_margin: MaxMargin = None,
 ) -> queries.InspectionFilter:
     if category is not None:
         caller.require_category(category)
+    require_category_of_margin(category, min_margin, max_margin)
     times = (made_from, made_before)
     from_ms, to_ms = (None if time is None else clock.from_datetime(time) for time in times)
     return queries.InspectionFilter(
-        category, decision, part_id, station, verdict, audit, reviewed, from_ms, to_ms, caller.categories
+        *(category, decision, part_id, station, verdict, audit, reviewed, from_ms, to_ms, caller.categories),
+        file_name=file_name,
+        warning=warning,
+        min_margin=min_margin,
+        max_margin=max_margin,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Query
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from app.database import clock
 from app.errors.problems import Problem
@@ -39,6 +39,33 @@ def _station_or_all_without(what: str) -> Any:
 OfStation = Annotated[str | None, text_query("Only inspections of this station.", "line-3")]
 StationOfRegion = Annotated[str | None, _station_or_all_without("region")]
 StationOfCalibration = Annotated[str | None, _station_or_all_without("calibration")]
+
+
+MinMargin = Annotated[
+    Annotated[float, Field(allow_inf_nan=False)] | None,
+    Query(
+        description="Least score minus the threshold of REJECT, negative for a PASS; needs `category`.",
+        examples=[-0.5],
+    ),
+]
+MaxMargin = Annotated[
+    Annotated[float, Field(allow_inf_nan=False)] | None,
+    Query(description="Largest score minus the threshold of REJECT; needs `category`.", examples=[0]),
+]
+
+
+def require_category_of_margin(category: str | None, *margins: float | None) -> None:
+    """Refuse a margin for several categories at once.
+
+    Raises:
+        Problem: invalid-request.
+    """
+    if category is None and any(margin is not None for margin in margins):
+        raise Problem(
+            "invalid-request",
+            "query parameters min_margin and max_margin: need `category`, because scores of different models "
+            "do not compare",
+        )
 
 
 _REASON = Query(

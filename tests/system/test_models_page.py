@@ -329,7 +329,7 @@ def test_pages_are_accessible_and_long_names_fit(
     said = {"verdict": "good", "expected_revision": 0, "reviewer": long}
     shown = f"/inspections/{inspection['inspection_id']}"
     assert served.client.post(f"/v1{shown}/reviews", json=said).is_success
-    operators = ("/", shown, "/inspect", "/scores", "/login", "/inspections/none")
+    operators = ("/", f"/search?part_id={long}", shown, "/inspect", "/scores", "/login", "/inspections/none")
     with opened(browser, served.url, color_scheme=scheme, locale=language, **size) as page:
         for path in (*operators, "/products", PAGE, f"{PAGE}/versions/{LATER}", f"/report?station={long}"):
             page.goto(path)

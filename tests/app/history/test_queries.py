@@ -50,6 +50,43 @@ def test_audit_sample_has_an_index(database: Database, others: dict[str, Any]) -
     assert plans == [["SCAN inspections USING INDEX ix_inspections_audit"]]
 
 
+def plan(database: Database, **given: Any) -> str:
+    with record_query_plans(database) as plans, database.read() as connection:
+        queries.find_page(connection, InspectionFilter(**given), 50)
+    [[line]] = plans
+    return line
+
+
+def test_files_warnings_and_margins_have_an_index(database: Database) -> None:
+    assert plan(database, file_name="a.png", category="b") == by_index("file_name")
+    assert plan(database, part_id="P", warning="near-threshold") == by_index("part_id")
+    for others in ({}, {"category": "b", "decision": "PASS", "reviewed": False}):
+        line = plan(database, warning="near-threshold", **others)
+        assert line == "SCAN inspections USING INDEX ix_inspections_warnings"
+    given = {"category": "b", "decision": "PASS", "min_margin": -1.0, "max_margin": 0.0}
+    assert plan(database, **given) == by_index("category")
+
+
+def test_warnings_and_margins_are_found(each_database: Database) -> None:
+    both = ["near-threshold", "starter-model"]
+    ids = add(
+        each_database,
+        row(margin=-0.5, warnings=both),
+        row(margin=0.5, warnings=["unlike-training"]),
+        row(margin=None),
+        row(margin=0.6, warnings=both, verdict="good"),
+    )
+
+    def find(**given: Any) -> list[str]:
+        with each_database.read() as connection:
+            return [one.id for one in queries.find_page(connection, InspectionFilter(**given), 50)][::-1]
+
+    assert find(warning="starter-model") == [ids[0], ids[3]]
+    assert find(warning="near-threshold", reviewed=False) == ids[:1]
+    assert find(category="tiny", min_margin=-0.5, max_margin=0.5) == ids[:2]
+    assert find(category="tiny", min_margin=0.55) == ids[3:]
+
+
 def test_unreviewed_audit_sample_is_found(each_database: Database) -> None:
     columns: list[dict[str, Any]] = [
         {"audit": True},

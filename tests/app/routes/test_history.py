@@ -92,14 +92,14 @@ class TestList:
     def test_filters_alone_and_together(self, keyed: Keyed) -> None:
         defaults: dict[str, Any] = {"category": "tiny", "decision": "PASS"}
         wanted: dict[str, Any] = {"category": "other", "decision": "REVIEW", "verdict": "good"}
-        wanted |= {"part_id": "Ä/1 '%_", "station": "Linie 3"}
+        wanted |= {"part_id": "Ä/1 '%_", "station": "Linie 3", "file_name": "a%.png"}
         some = [{**defaults, name: value} for name, value in wanted.items()]
         ids = add(keyed.database, row(), *(row(**one) for one in some), row(**wanted))
         for i, (name, value) in enumerate(wanted.items(), 1):
-            assert listed(keyed, **{name: value}) == [ids[6], ids[i]]
-        assert listed(keyed, **wanted) == [ids[6]]
+            assert listed(keyed, **{name: value}) == [ids[7], ids[i]]
+        assert listed(keyed, **wanted) == [ids[7]]
         assert listed(keyed, **{**wanted, "station": "Linie"}) == []
-        assert len(listed(keyed)) == 7
+        assert len(listed(keyed)) == 8
 
     def test_a_range_of_time_holds_its_beginning_and_not_its_end(self, keyed: Keyed) -> None:
         ids = add(keyed.database, *(row(THEN + i) for i in range(5)))
@@ -124,6 +124,8 @@ class TestList:
         ("name", "value"),
         [
             ("decision", "pass"),
+            ("warning", "near"),
+            ("min_margin", "nan"),
             ("verdict", "fine"),
             ("from", "yesterday"),
             ("to", "2026-13-01T00:00:00Z"),
