@@ -91,8 +91,7 @@ inspections = Table(
     # Statistics of the normalised features, a JSON list; null if the model has no reference for them.
     Column("features", Text),
     Column("idempotency_key", String(256)),
-    # sha256 of the request that the idempotency key was first used with.
-    Column("request_sha256", String(64)),
+    Column("request_sha256", String(64)),  # of the request that first used the idempotency key
     # The answer sent, JSON.
     Column("answer", Text, nullable=False),
     # Number of reviews, and the verdict of the latest with its kind of defect.

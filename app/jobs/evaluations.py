@@ -1,4 +1,4 @@
-"""What jobs have measured of a version: the latest report, and the scores of the test images."""
+"""Evaluations of versions by jobs: the latest report, and the scores of its test images."""
 
 import csv
 from pathlib import Path
@@ -10,7 +10,7 @@ from app.jobs.job_store import JobStore
 _JOBS: Final = 200  # that are searched
 
 
-class Evaluation(NamedTuple):
+class VersionEvaluation(NamedTuple):
     """The latest evaluation of a version: the id of its job, and its report."""
 
     job: str
@@ -29,9 +29,11 @@ class Evaluation(NamedTuple):
         return good, defective
 
 
-def find_evaluation(store: JobStore, folders: JobFolders, category: str, version: str) -> Evaluation | None:
+def find_evaluation(
+    store: JobStore, folders: JobFolders, category: str, version: str
+) -> VersionEvaluation | None:
     """Find the latest evaluation of a version."""
     for job in store.page(_JOBS, states=["succeeded"], products=[category]):
         if (report := folders.find_report(job, version)) is not None:
-            return Evaluation(job.id, report)
+            return VersionEvaluation(job.id, report)
     return None

@@ -15,7 +15,7 @@ from app.history.decision_counts import TimeSpan
 from app.history.outlook import ThresholdPosition
 from app.http.preconditions import READING_PROBLEMS
 from app.inspection.decision import to_schema
-from app.jobs.evaluations import Evaluation, find_evaluation
+from app.jobs.evaluations import VersionEvaluation, find_evaluation
 from app.jobs.runner import JobRunner
 from app.registry import model_settings
 from app.registry.calibrations import CalibrationTarget, choose_calibrator
@@ -137,7 +137,7 @@ def _project_outlook(
 def _to_samples(
     calibration: Sequence[float],
     scored: Sequence[tuple[float, Verdict | None]],
-    evaluation: Evaluation | None,
+    evaluation: VersionEvaluation | None,
 ) -> schemas.ScoreSamples:
     good, defects = ([], []) if evaluation is None else evaluation.read_scores()
 
