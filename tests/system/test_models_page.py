@@ -85,10 +85,13 @@ def ready(page: Page) -> Locator:
     return slider
 
 
-def save(page: Page, reason: str) -> None:
-    """Save the chosen threshold."""
-    page.locator("#threshold-reason").fill(reason)
+def save(page: Page, reason: str | None = None) -> None:
+    """Save the chosen threshold, which is a large change."""
+    if reason is not None:
+        page.locator("#threshold-reason").fill(reason)
     page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#confirm-text")).to_contain_text("inspections, ")
+    page.get_by_role("button", name="Save anyway").click()
 
 
 def drawable(page: Page, station: str) -> Locator:
@@ -102,9 +105,9 @@ def drawable(page: Page, station: str) -> Locator:
 def test_threshold_is_moved_with_a_reason(browser: Browser, served: Served) -> None:
     with opened(browser, served.url) as page:
         slider = ready(page)
-        save = page.get_by_role("button", name="Save", exact=True)
+        button = page.get_by_role("button", name="Save", exact=True)
         expect(page.locator("#threshold-rate")).to_have_text("10% (set)")
-        expect(save).to_be_disabled()
+        expect(button).to_be_disabled()
         slider.focus()
         page.keyboard.press("End")
         expect(page.locator("#threshold-rate")).to_have_text("20%")
@@ -116,10 +119,9 @@ def test_threshold_is_moved_with_a_reason(browser: Browser, served: Served) -> N
         expect(page.locator('[data-note="escape"]')).to_contain_text("between")
 
         # Without a reason nothing is saved.
-        save.click()
+        button.click()
         assert served.rates()["target_fpr"] is None
-        page.locator("#threshold-reason").fill("Line 3 rejects too little")
-        save.click()
+        save(page, "Line 3 rejects too little")
         expect(page.locator("#threshold-said")).to_have_text("Saved: 20% of good parts may be rejected.")
         expect(page.locator("#threshold-rate")).to_have_text("20% (set)")
         assert served.rates()["target_fpr"] == 0.2
@@ -144,7 +146,7 @@ def test_conflicting_threshold_is_shown_before_it_is_overwritten(browser: Browse
         assert served.rates()["target_fpr"] == 0.05
         # What was wanted is still chosen, and can be saved now that what is there was seen.
         expect(page.locator("#threshold-rate")).to_have_text("20%")
-        page.get_by_role("button", name="Save", exact=True).click()
+        save(page)
         expect(page.locator("#threshold-said")).to_contain_text("20%")
         assert served.rates()["target_fpr"] == 0.2
 
@@ -162,7 +164,7 @@ def test_region_is_drawn_by_mouse_and_by_key_and_removed(browser: Browser, serve
     with opened(browser, served.url) as page:
         ready(page)
         stage = drawable(page, "line-1")
-        expect(page.locator("#region-status")).to_have_text("No region is set.")
+        expect(page.locator("#region-status")).to_contain_text("No region is set. Shown is a good image")
         click(stage, (0.1, 0.1), (0.5, 0.1), (0.5, 0.9), (0.1, 0.9), (0.1, 0.1))
         expect(page.locator("#region-list li")).to_have_count(1)
 

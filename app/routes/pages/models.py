@@ -28,7 +28,7 @@ from app.jobs.evaluations import find_evaluation
 from app.registry import model_settings
 from app.registry.model_store import ModelStore
 from app.routes import calibrations, models
-from app.schemas import models as schemas
+from app.routes.pages.typical_image import typical_address
 from app.schemas.access import Permission
 from app.schemas.tuning import CalibrationInForce
 from app.web.page import PagePart, PageRoute
@@ -108,7 +108,7 @@ async def show_model(
                 "maxBytes": settings.max_bytes,
                 "minDefects": MIN_DEFECTS,
                 "isProduct": is_product,
-                "goodImage": _good_image(category, shown),
+                "goodImage": in_place and typical_address(settings.models, category, in_place),
             }
         ),
     )
@@ -153,15 +153,6 @@ def _describe_serving(store: ModelStore, detector: Detector) -> ServingModel:
         (*regions, *settings.stations),
         settings.audit_share,
     )
-
-
-def _good_image(category: str, version: schemas.Version | None) -> str | None:
-    """Return the address of a calibration image in the report of a version."""
-    files = version.details.report if version is not None and version.details is not None else []
-    images = sorted(name for name in files if name.startswith("highest_"))
-    if version is None or not images:
-        return None
-    return f"/v1/models/{category}/versions/{version.version}/report/{images[-1]}"
 
 
 def _audit_shares(chosen: float | None) -> list[float]:

@@ -91,20 +91,11 @@ async function ofDataset() {
   return readImage(page.images[0].links.image, page.images[0], "dataset");
 }
 
-// Reports show calibration images beside their heatmaps.
-async function ofCalibration() {
-  const pair = await readImage(passed.goodImage);
-  const bitmap = document.createElement("canvas");
-  [bitmap.width, bitmap.height] = [pair.width / 2, pair.height];
-  bitmap.getContext("2d").drawImage(pair.bitmap, 0, 0);
-  return { bitmap, width: bitmap.width, height: bitmap.height, good: "calibration" };
-}
-
 // An image of a good part to draw on, of the station if there is one; null without any.
 async function findImage() {
   const sources = [() => inspected({ verdict: "good" }, "reviewed"), () => inspected({ decision: "PASS" }, "passed")];
   if (passed.isProduct && !chosenStation()) sources.unshift(ofDataset);
-  if (passed.goodImage && !chosenStation()) sources.push(ofCalibration);
+  if (passed.goodImage && !chosenStation()) sources.push(() => readImage(passed.goodImage, null, "calibration"));
   for (const source of [...sources, () => inspected({})]) {
     const found = await source().catch(() => null); // there is none, or the key may not see it
     if (found) return found;
