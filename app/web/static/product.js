@@ -98,24 +98,26 @@ async function readVersions(now) {
   byId("versions").hidden = false;
 }
 
+function make(tag, text = "", fields = {}) {
+  return Object.assign(document.createElement(tag), { textContent: text }, fields);
+}
+
 function versionItem({ version, active, details, trouble }) {
-  const item = document.createElement("li");
-  const link = document.createElement("a");
-  const time = document.createElement("time");
-  link.href = `/models/${encodeURIComponent(passed.category)}/versions/${encodeURIComponent(version)}`;
-  link.textContent = version;
-  item.append(link, " ");
-  if (active) {
-    const tag = document.createElement("span");
-    tag.className = "tag";
-    tag.textContent = t("script.teach.serves");
-    item.append(tag, " ");
-  } else if (passed.activates) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = t("script.models.activate.yes");
-    button.addEventListener("click", () => activate(version, button, refresh));
-    item.append(button, " ");
+  const item = make("li");
+  const time = make("time");
+  item.append(make("a", version, { href: `/models/${encodeURIComponent(passed.category)}/versions/${encodeURIComponent(version)}` }), " ");
+  if (active) item.append(make("span", t("script.teach.serves"), { className: "tag" }), " ");
+  else {
+    if (now.active && passed.teaches) {
+      const button = make("button", t("script.teach.compare"), { type: "button" });
+      button.addEventListener("click", () => startJob("compare", { version }));
+      item.append(button, " ");
+    }
+    if (passed.activates) {
+      const button = make("button", t("script.models.activate.yes"), { type: "button" });
+      button.addEventListener("click", () => activate(version, button, refresh));
+      item.append(button, " ");
+    }
   }
   if (details) {
     time.dateTime = details.created;

@@ -3,6 +3,7 @@ import { api } from "./api.js";
 import { announce } from "./base.js";
 import { ENDED, followJob } from "./follow_job.js";
 import { passed } from "./models.js";
+import { makeComparison } from "./product_compare.js";
 import { onProduct, product, refresh } from "./product.js";
 import { number, percent, t } from "./texts.js";
 
@@ -71,6 +72,7 @@ class JobView {
     else share.removeAttribute("value");
     share.hidden = this.ended;
     if (this.field("cancel")) this.field("cancel").hidden = this.ended;
+    if (job.kind === "compare" && job.state === "succeeded" && before !== this.state) this.field("result").replaceChildren(makeComparison(job.result));
     if (before && before !== this.state) announce(`${this.kind}: ${text}`);
   }
 
@@ -102,6 +104,7 @@ class JobView {
 function showJobs(jobs) {
   for (const job of jobs) {
     const known = shown.get(job.kind);
+    if (known?.ended && known.id === job.id) known.update(job); // meanwhile its version may serve
     if (known && known.id >= job.id) continue;
     known?.item.remove();
     shown.set(job.kind, new JobView(job));
@@ -109,9 +112,12 @@ function showJobs(jobs) {
   document.getElementById("running").hidden = shown.size === 0;
 }
 
-// A job may have ended since the last look.
-onProduct(({ teaching }) => teaching && showJobs([...(teaching.last ? [teaching.last] : []), ...[...teaching.jobs].reverse()]));
-api(`/v1/jobs?${new URLSearchParams({ product: passed.category, limit: RECENT })}`).then(
-  ({ jobs }) => showJobs(jobs.reverse()),
-  () => {}, // the jobs that run come with the product
-);
+let asked = false;
+onProduct(({ teaching }) => {
+  // A job may have ended since the last look.
+  if (teaching) showJobs([...(teaching.last ? [teaching.last] : []), ...[...teaching.jobs].reverse()]);
+  if (asked) return;
+  asked = true;
+  const query = new URLSearchParams({ product: passed.category, limit: RECENT });
+  api(`/v1/jobs?${query}`).then(({ jobs }) => showJobs(jobs.reverse()), () => {}); // those that run are known
+});
