@@ -62,12 +62,12 @@ class DatasetFiles:
         return self.folder / product / name
 
     def write(self, product: str, name: str, data: bytes) -> None:
-        """Write an image.
+        """Write an image so that it survives a loss of power.
 
         Raises:
             OSError: the disk is full. No unfinished file is left.
         """
-        replace_file(self.path(product, name), data, sync=False)
+        replace_file(self.path(product, name), data, sync=True)
 
     def read(self, product: str, name: str) -> bytes | None:
         """Read an image; None if it is missing or changed."""

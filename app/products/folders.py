@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row
 
+from app.errors.problems import Problem
 from app.history.training_set import PARTS_FILE, part_prefix
 from app.products.products import Products
 from app.products.rows import file_name
@@ -37,8 +38,8 @@ def make_folder(
         test_good: tells by the SHA-256 if a good image is for the test, and not to learn from.
 
     Raises:
-        Problem: unknown-product.
-        OSError: a file is missing, or the disk is full.
+        Problem: unknown-product; files-lost if a file is missing or cut off.
+        OSError: the disk is full.
     """
     images = products.images.included(product)
     folder = parent / product
@@ -47,7 +48,14 @@ def make_folder(
         is_test = image.label == "good" and test_good(image.sha256)
         target = folder / ("test/good" if is_test else place_of(image)) / name_of(image, image.suffix)
         target.parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(products.images.files.path(product, file_name(image)), target)
+        source = products.images.files.path(product, file_name(image))
+        if not source.is_file() or source.stat().st_size != image.bytes:
+            raise Problem(
+                "files-lost",
+                f"The image {image.name!r} is missing or damaged on the server's disk. Exclude or delete it, "
+                "or restore a backup.",
+            )
+        link_or_copy(source, target)
     if any(image.part_id for image in images):
         (folder / PARTS).write_text(PARTS_FILE, encoding="utf-8")
 

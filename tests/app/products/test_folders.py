@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.errors.problems import Problem
 from app.products.folders import make_folder, record_check
 from app.products.products import Products
 from app.products.rows import ImageFilter, file_name
@@ -73,10 +74,15 @@ def test_without_hard_links_files_are_copied(
     assert len(layout.train_images(tmp_path, "cap")) == 12
 
 
-def test_missing_file_fails_the_folder(filled: Products, tmp_path: Path) -> None:
-    filled.images.files.path("cap", file_name(filled.images.included("cap")[0])).unlink()
-    with pytest.raises(FileNotFoundError):
-        make_folder(filled, "cap", tmp_path)
+def test_lost_or_cut_file_is_named(filled: Products, tmp_path: Path) -> None:
+    first, second = filled.images.included("cap")[:2]
+    filled.images.files.path("cap", file_name(first)).unlink()
+    filled.images.files.path("cap", file_name(second)).write_bytes(b"")
+    for image in (first, second):
+        with pytest.raises(Problem, match=f"image '{image.name}' is missing or damaged"):
+            make_folder(filled, "cap", tmp_path / image.sha256)
+        filled.images.relabel("cap", [ImageLabel(image=image.sha256, excluded=True)])
+    make_folder(filled, "cap", tmp_path / "without")
 
 
 def test_findings_of_the_check_mark_images(filled: Products, make_image: MakeImage, tmp_path: Path) -> None:
