@@ -47,6 +47,11 @@ COMMANDS = {
         "Measure published models on test images that training never reads.",
         _NOTHING_LEFT,
     ),
+    "compare": Mount(
+        "training.commands.compare:compare",
+        "Compare a version with the active one on the same test images.",
+        _NOTHING_LEFT,
+    ),
     "calibrate": Mount(
         "app.commands.calibrate:calibrate",
         "Recalibrate a model with good images of the line, without training.",

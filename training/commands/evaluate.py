@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.commands.options import Data, Device, ProgressFormat
+from training.commands.options import Data, Device, Models, PrecisionName, ProgressFormat, parse_precision
 
 if TYPE_CHECKING:
-    from flows.fastflow.manifest import Precision
     from training.evaluation.comparison.compare import PeerSettings
     from training.evaluation.evaluate import EvaluatedVersion
     from training.terminal.progress import Progress
@@ -24,12 +23,8 @@ Categories = Annotated[
 Version = Annotated[
     str | None, typer.Option(help="Version, for a single category; by default the active one.")
 ]
-Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Models folder.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results, in OUT/CATEGORY/VERSION.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")]
-PrecisionName = Annotated[
-    str, typer.Option(help="float32, bfloat16 or openvino-bfloat16, if calibrated for it.")
-]
 Compare = Annotated[
     bool,
     typer.Option("--compare", help="Also measure anomalib's PaDiM and PatchCore on the same images."),
@@ -72,7 +67,7 @@ def evaluate(
     from training.evaluation.evaluate import categories_with_models, evaluate_version
     from training.terminal.progress import open_progress
 
-    engine = _parse_precision(precision)
+    engine = parse_precision(precision)
     if threads is not None:
         torch.set_num_threads(threads)
     peers = _peer_settings(compare_python, compare_coreset, compare=compare)
@@ -94,15 +89,6 @@ def evaluate(
     done = _measure_each(names, measure, out, reporter, is_named=bool(category))
     if progress == "json":
         write_event("result", summary=done[0].summary, report=str(done[0].report))
-
-
-def _parse_precision(name: str) -> "Precision":
-    from flows.fastflow.manifest import PRECISIONS
-
-    precision = next((known for known in PRECISIONS if known == name), None)
-    if precision is None:
-        raise typer.BadParameter(f"{name!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
-    return precision
 
 
 def _peer_settings(python: Path | None, coreset: float | None, *, compare: bool) -> "PeerSettings | None":
