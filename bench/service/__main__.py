@@ -1,6 +1,6 @@
 """Promises of the service under load: a scenario fails if one is broken.
 
-    python -m bench.service swap|overload|fairness|crash|saturation|all
+    python -m bench.service swap|overload|fairness|crash|saturation|training|all
 
 The scenarios are
 
@@ -9,6 +9,7 @@ The scenarios are
     fairness    one category floods the server while another sends little
     crash       `kill -9` under load, again and again
     saturation  many clients of many categories
+    training    a job trains beside a line that sends images
 
 Each runs against a real server of small models, which are trained once into --folder. Nothing else is
 measured beside it. The report has the figures and the broken promises; the exit code is 1 if there are any,
@@ -25,7 +26,7 @@ from typing import Any
 
 import flowgauge
 
-SCENARIOS = ("swap", "overload", "fairness", "crash", "saturation")
+SCENARIOS = ("swap", "overload", "fairness", "crash", "saturation", "training")
 
 
 def main() -> int:
@@ -45,6 +46,8 @@ def main() -> int:
     parser.add_argument("--categories", type=int, default=8)
     parser.add_argument("--clients", type=int, help="at a time (default: the scenario's)")
     parser.add_argument("--seconds", type=float, help="of load (default: the scenario's)")
+    parser.add_argument("--rounds", type=int, help="of training (default: 3)")
+    parser.add_argument("--job-threads", type=int, help="of training (default: the server's choice)")
     parser.add_argument("--kills", type=int, help="number of kills in crash")
     parser.add_argument("--timeout-ms", type=int, help="deadline of requests in overload and fairness")
     parser.add_argument(
@@ -66,7 +69,11 @@ def _run(name: str, options: argparse.Namespace) -> int:
     folder = options.folder / str(options.size)
     print(f"{name}: {options.categories} categories in {folder}", flush=True)
     models = fleet.make(folder, size=options.size, categories=options.categories, versions=2)
-    arguments: dict[str, Any] = {"clients": options.clients}
+    arguments: dict[str, Any] = {}
+    if name == "training":
+        arguments = {"rounds": options.rounds, "job_threads": options.job_threads}
+    else:
+        arguments["clients"] = options.clients
     arguments |= {"kills": options.kills} if name == "crash" else {"seconds": options.seconds}
     if name in ("overload", "fairness"):
         arguments["timeout_ms"] = options.timeout_ms
