@@ -223,7 +223,7 @@ def start_job(kind: JobKind, product: str, **settings: Any) -> Call[Job]:
     """Queue a job, or return the equal one that waits, or that runs with the same images.
 
     Args:
-        kind: starter, train, evaluate, calibrate, learn or check.
+        kind: starter, train, evaluate, calibrate, learn, compare or check.
         product: the job reads its images.
         settings: of the kind, such as epochs=20; None for the default.
 

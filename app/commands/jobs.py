@@ -31,8 +31,9 @@ def start(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of a starter or a training.")] = None,
     version: Annotated[
-        str | None, typer.Option(help="Version to evaluate, to calibrate or to learn with.")
+        str | None, typer.Option(help="Version to evaluate, to calibrate, to compare or to learn with.")
     ] = None,
+    against: Annotated[str | None, typer.Option(help="Version to compare with.")] = None,
     station: Annotated[str | None, typer.Option(help="Station to calibrate.")] = None,
     since: Annotated[
         str | None, typer.Option(help="Learn only from inspections since, e.g. 2026-12-01.")
@@ -44,7 +45,7 @@ def start(
 ) -> None:
     """Queue a job and print its id."""
     settings = {"preset": preset, "epochs": epochs, "target_fpr": target_fpr, "seed": seed}
-    settings |= {"version": version, "station": station, "since": since}
+    settings |= {"version": version, "against": against, "station": station, "since": since}
     with Client(url, key, ca=ca) as client:
         job = client.start_job(kind, product, **settings)
         typer.echo(job.id)

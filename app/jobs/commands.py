@@ -25,13 +25,14 @@ from flows.fastflow.bundle.image_digests import ImageDigests
 from flows.fastflow.files.atomic_files import temporary_directory
 from flows.fastflow.learning.reviewed import read_known_images
 
-_OF_A_VERSION: Final = ("evaluate", "calibrate", "learn")
+_OF_A_VERSION: Final = ("evaluate", "calibrate", "learn", "compare")
 _COMMANDS: Final[Mapping[JobKind, tuple[str, ...]]] = {
     "starter": ("train", "--starter", "--no-activate"),
     "train": ("train", "--resume", "--no-activate"),
     "evaluate": ("evaluate",),
     "calibrate": ("calibrate",),
     "learn": ("learn",),
+    "compare": ("compare",),
     "check": ("data", "check"),
 }
 
@@ -63,6 +64,11 @@ class Commands:
         if kind in _OF_A_VERSION:
             folder = find_version_folder(self._settings.models, product, settings.get("version"))
             complete["version"] = folder.name
+        if kind == "compare":
+            against = find_version_folder(self._settings.models, product, settings.get("against")).name
+            if against == complete["version"]:
+                raise Problem("conflict", f"The version {against} would be compared with itself.")
+            complete["against"] = against
         if kind == "learn":
             self._find_learning_set(product, complete).require_enough()
         if (preset := settings.get("preset")) is not None and preset not in PRESETS:
@@ -107,7 +113,7 @@ class Commands:
             options["runs"] = self._folders.runs(job)
         if job.kind == "evaluate":
             options["out"] = self._folders.report(job)
-        if job.kind in ("calibrate", "evaluate"):
+        if job.kind in ("calibrate", "evaluate", "compare"):
             options["precision"] = settings.precision
         return _command(job.kind, options)
 
@@ -155,8 +161,18 @@ class Commands:
         if job.kind == "learn":
             self._find_learning_set(job.product, job.settings).write(self._history.files, parent)
         elif job.kind in _OF_A_VERSION:
-            fitted, _ = self._read_known(job.product, job.settings["version"])
-            make_folder(self._products, job.product, parent, lambda sha256: sha256 not in fitted)
+            versions = [job.settings[name] for name in ("version", "against") if name in job.settings]
+            fitted = [self._read_known(job.product, version)[0] for version in versions]
+            make_folder(
+                self._products,
+                job.product,
+                parent,
+                lambda sha256: not any(sha256 in images for images in fitted),
+            )
+            if job.kind == "compare" and not (parent / job.product / "test").is_dir():
+                raise Problem(
+                    "conflict", "Both versions know all images: mark defects, or add good images to compare."
+                )
         else:
             make_folder(self._products, job.product, parent)
 

@@ -7,9 +7,10 @@ from typing import Any, Final
 from app.jobs.execution import Completed, Run
 from app.jobs.job import TAUGHT, JobRecord
 from app.jobs.takeover import BY_HAND, Takeover
-from app.products.folders import record_check
+from app.products.folders import find_sha256, record_check
 from app.products.products import Products
 from app.registry.model_store import ModelStore
+from app.schemas.comparison import Comparison
 from app.settings import Settings
 
 _PATHS: Final = ("bundle", "folder", "report", "parts_file")  # of the server, which no answer names
@@ -32,6 +33,9 @@ class Completion:
             return Completed({name: value for name, value in shown.items() if name != "findings"})
         if job.kind in TAUGHT:
             return Completed(shown, await self._takeover.take_over(job, str(result["version"]), run))
+        if job.kind == "compare":
+            images = [{**image, "image": find_sha256(image["path"])} for image in result["images"]]
+            return Completed(Comparison.model_validate({**result, "images": images}).model_dump())
         if job.kind == "learn":
             return Completed(shown, BY_HAND)
         if job.kind == "evaluate":

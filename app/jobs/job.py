@@ -11,7 +11,7 @@ from app.schemas.jobs import JobKind, JobState
 # A lane runs one job at a time. Ten images get their answer while another product trains.
 LANES: Final[tuple[tuple[JobKind, ...], ...]] = (
     ("train", "evaluate", "learn"),
-    ("starter", "calibrate", "check"),
+    ("starter", "calibrate", "compare", "check"),
 )
 TAUGHT: Final[tuple[JobKind, ...]] = ("starter", "train")  # kinds that make a version of a product's images
 

@@ -70,6 +70,12 @@ def name_of(image: Row[Any] | ProductImage, suffix: str) -> str:
     return f"{part_prefix(image.part_id)}{image.sha256}.{suffix}"
 
 
+def find_sha256(file: str) -> str | None:
+    """Return the SHA-256 in the name of a file that `make_folder` has made; None for another file."""
+    match = _SHA256.search(file)
+    return match and match[1]
+
+
 def record_check(products: Products, product: str, check: Mapping[str, Any]) -> None:
     """Replace the findings of a product's images by those of `flowgauge data check --json`.
 
@@ -79,7 +85,7 @@ def record_check(products: Products, product: str, check: Mapping[str, Any]) -> 
     names = {image.sha256: image.name for image in products.images.included(product)}
     findings: defaultdict[str, list[ImageFinding]] = defaultdict(list)
     for found in check["findings"]:
-        files = {match[1]: file for file in found["files"] if (match := _SHA256.search(file))}
+        files = {sha256: file for file in found["files"] if (sha256 := find_sha256(file))}
         message = found["message"]
         for sha256, file in files.items():
             message = message.replace(file, names.get(sha256, "another image"))

@@ -60,8 +60,9 @@ async def start_job(
 ) -> schemas.Job:
     """Queue a job, such as a training, or return the equal one that waits, or runs with the same images.
 
-    One training, evaluation or learning runs at a time; starters, calibrations and checks run beside it, one
-    at a time. A restart of the server resumes jobs. Each job reads the product's images of its start.
+    One training, evaluation or learning runs at a time; starters, calibrations, comparisons and checks run
+    beside it, one at a time. A restart of the server resumes jobs. Each job reads the product's images of its
+    start.
     """
     caller.require_category(new.product)
     settings = new.settings.model_dump(mode="json", exclude_none=True, by_alias=True)

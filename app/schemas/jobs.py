@@ -9,7 +9,7 @@ from .body import Body
 from .texts import MAX_TEXT, TEXT_PATTERN
 from .timestamp import Timestamp
 
-JobKind = Literal["starter", "train", "evaluate", "calibrate", "learn", "check"]
+JobKind = Literal["starter", "train", "evaluate", "calibrate", "learn", "compare", "check"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: tuple[JobState, ...] = get_args(JobState)[2:]
 
@@ -79,6 +79,17 @@ class LearnSettings(EvaluateSettings):
     ] = None
 
 
+class CompareSettings(JobSettings):
+    """Versions to compare."""
+
+    version: Annotated[
+        str,
+        StringConstraints(pattern=_NAME),
+        Field(description="Version that may become active.", examples=["20261202T084506-144bed"]),
+    ]
+    against: _Version = None
+
+
 class _NewJob(Body):
     product: _Product
 
@@ -124,6 +135,17 @@ class LearningJob(_NewJob):
     settings: LearnSettings = LearnSettings()
 
 
+class ComparisonJob(_NewJob):
+    """Compare two versions on the product's images that neither was fitted to.
+
+    The result has `good` and `defective`, the numbers of images, and `before` and `after`: what each version
+    rejects and passes. `images` are those on which they decide differently.
+    """
+
+    kind: Literal["compare"]
+    settings: CompareSettings
+
+
 class CheckJob(_NewJob):
     """Find copies, outliers and wrong sizes among the product's images."""
 
@@ -132,7 +154,7 @@ class CheckJob(_NewJob):
 
 
 NewJob = Annotated[
-    StarterJob | TrainingJob | EvaluationJob | CalibrationJob | LearningJob | CheckJob,
+    StarterJob | TrainingJob | EvaluationJob | CalibrationJob | LearningJob | ComparisonJob | CheckJob,
     Field(discriminator="kind"),
 ]
 
