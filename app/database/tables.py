@@ -5,14 +5,12 @@ inspection's id is a UUID of version 7 (RFC 9562), whose text sorts by time. So 
 and time ranges, and every other index ends in it.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -25,7 +23,9 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeEngine
+
+from app.database.codes import Codes
 
 # The last migration in migrations/versions, which results in the tables below.
 REVISION: Final = "0006"
@@ -33,21 +33,6 @@ REVISION: Final = "0006"
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 _TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
 _LARGE = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
-
-
-class Codes(TypeDecorator[Sequence[str]]):
-    """A list of codes, as text with spaces in between; null for an empty one."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Sequence[str] | None, _: Dialect) -> str | None:
-        """Store the list."""
-        return " ".join(value or ()) or None
-
-    def process_result_value(self, value: str | None, _: Dialect) -> list[str]:
-        """Read the list."""
-        return (value or "").split()
 
 
 def _index_where(name: str, condition: str, *columns: str) -> Index:

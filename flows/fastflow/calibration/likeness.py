@@ -38,13 +38,9 @@ class Likeness:
         left_out = (n / (n - 1)) ** 2 * (n - 2) * share / rest if rest > 0 else np.inf
         self.limit = float(_FAR * np.sqrt(left_out))
 
-    def distance(self, statistics: Sequence[float]) -> float:
-        """Compute the distance of an image from the calibration images."""
-        return float(np.sqrt(max(self._squared_distance(np.asarray(statistics)), 0.0)))
-
     def is_far(self, statistics: Sequence[float]) -> bool:
-        """Tell if an image is far from all calibration images."""
-        return self.distance(statistics) > self.limit
+        """Tell if the statistics of an image are far from those of all calibration images."""
+        return self._squared_distance(np.asarray(statistics)) > self.limit**2
 
     def _squared_distance(self, statistics: NDArray[np.float64]) -> float:
         difference = statistics - self._mean

@@ -3,7 +3,8 @@
 from alembic import op
 from sqlalchemy import Column, Float, String, inspect
 
-from app.database.tables import Codes, inspections
+from app.database.codes import Codes
+from app.database.tables import inspections
 
 revision = "0006"
 down_revision = "0005"
