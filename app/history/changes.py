@@ -26,8 +26,8 @@ def find_changes(
 ) -> list[dict[str, Any]]:
     """Find the latest completed changes in a time span, as rows of the audit log in their order.
 
-    A new serving version (`SERVES`) counts as a change if no activation announced it. For example, a training
-    run activates its bundle without asking this service.
+    A new serving version (`SERVES`) counts as a change if no activation announced it, also the first one of a
+    category. For example, a training run activates its bundle without asking this service.
     """
     during = audit.c.created_ms >= span.from_ms, audit.c.created_ms < span.to_ms
     acted = _find_actions(connection, ACTIONS, categories, *during)
@@ -44,7 +44,7 @@ def find_changes(
         last[category] = row["number"], version
         previous = parse_detail(row).get("previous") or known
         # Most of these models were only unloaded and loaded again.
-        if previous not in (None, version) and not _is_announced(connection, row, after):
+        if previous != version and not _is_announced(connection, row, after):
             unannounced.append(row | {"detail": json.dumps({**parse_detail(row), "previous": previous})})
     return sorted((*acted, *unannounced), key=lambda row: int(row["number"]))[-limit:]
 

@@ -55,10 +55,10 @@ def test_version_activated_by_training_is_a_change(database: Database) -> None:
     log = Audit(database)
     serves(log, "v1")  # a server that starts
     serves(log, "v2", "v1")
-    assert versions(database) == [(SERVES, "v1", "v2")]
+    assert versions(database) == [(SERVES, None, "v1"), (SERVES, "v1", "v2")]
     serves(log, "v1", None, "grid")
     serves(log, "v3", "v1", "grid")
-    assert find(database, ["grid"]) == [(SERVES, "grid/v3")]
+    assert find(database, ["grid"]) == [(SERVES, "grid/v1"), (SERVES, "grid/v3")]
     assert find(database, limit=1) == [(SERVES, "grid/v3")]
 
 
@@ -66,7 +66,7 @@ def test_version_activated_while_offline_is_a_change(database: Database) -> None
     log = Audit(database)
     for version in ("v1", "v1", "v2", "v2"):  # starts, or models that were let go of and loaded again
         serves(log, version)
-    assert versions(database) == [(SERVES, "v1", "v2")]
+    assert versions(database) == [(SERVES, None, "v1"), (SERVES, "v1", "v2")]
 
 
 def test_announced_version_is_reported_once(database: Database) -> None:
