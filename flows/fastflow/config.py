@@ -9,6 +9,7 @@ Kernels: TypeAlias = Literal["3-1", "3", "depthwise-5"]
 Pooled: TypeAlias = Literal["all", "coarsest"]
 Shrink: TypeAlias = Literal["area", "halves-area"]
 
+MIN_GOOD_IMAGES = 10  # different ones, of a version
 MAX_SAMPLE_BITS = 16
 MAX_SIDE = 16_384  # of an image, in pixels of the model
 

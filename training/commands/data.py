@@ -68,13 +68,14 @@ def _limits_of_run(checked: "DataCheck") -> list[str]:
     from training.config.run_config import CalibrationConfig
     from training.data.check.outliers import MIN_IMAGES
     from training.data.sample import DatasetError
-    from training.data.split import describe_shortage, split
+    from training.data.split import describe_shortage, require_enough, split
 
     calibration = CalibrationConfig()
     lines = []
     if checked.train < MIN_IMAGES:
         lines.append(f"fewer than {MIN_IMAGES}: whether one of them is unlike the others was not looked for")
     try:
+        require_enough(checked.different if checked.parts is None else checked.train)
         held_out = len(split(checked.different, calibration.fraction, seed=0).calibration)
     except DatasetError as error:
         return [*lines, f"training would refuse them: {error}"]

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.calibration.conformal import good_images_for, threshold_rank
+from flows.fastflow.config import MIN_GOOD_IMAGES
 from training.config.run_config import CalibrationConfig
 from training.data.sample import DatasetError
-
-MIN_STARTER_IMAGES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,21 @@ def share(count: int) -> Split:
     Raises:
         DatasetError: there are too few.
     """
-    if count < MIN_STARTER_IMAGES:
-        raise DatasetError(
-            f"{count} good images are too few for a starter: add {MIN_STARTER_IMAGES - count} more, for "
-            f"{MIN_STARTER_IMAGES} different ones"
-        )
+    require_enough(count)
     return Split(fit=np.arange(count), calibration=np.arange(count))
+
+
+def require_enough(count: int) -> None:
+    """Require enough good images to learn from.
+
+    Raises:
+        DatasetError: there are too few.
+    """
+    if count < MIN_GOOD_IMAGES:
+        raise DatasetError(
+            f"{count} good images are too few: add {MIN_GOOD_IMAGES - count} more, for {MIN_GOOD_IMAGES} "
+            "different ones. With so few, --starter is better than a training; 50 are enough for one"
+        )
 
 
 def describe_shortage(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> list[str]:

@@ -24,7 +24,7 @@ from training.data.augment import variants
 from training.data.layout import licence, test_samples, train_images
 from training.data.pinned_images import PinnedImage
 from training.data.sample import DatasetError
-from training.data.split import Split, share, split, without_copies
+from training.data.split import Split, require_enough, share, split, without_copies
 from training.data.tiles import Tile, TrainingTile
 
 
@@ -144,6 +144,7 @@ def find_training_images(config: RunConfig, data: Path, category: str) -> Traini
         if config.starter:
             parts = share(len(drawn))
         else:
+            require_enough(len(paths))
             parts = split(len(drawn), config.calibration.fraction, config.seed)
             if (stopping := config.fit.stopping) is not None:
                 parts = parts.with_validation(stopping.fraction, config.seed)

@@ -12,7 +12,6 @@ from app.auth.permissions import MaySeeHistory, MaySeeModels
 from app.dependencies import DriftDep, LoadedModelsDep, ProductsDep, SettingsDep
 from app.errors.problems import Problem
 from app.history.drift import DriftMonitor
-from app.jobs.teaching import MIN_GOOD_IMAGES
 from app.registry.catalogue import require_readable
 from app.registry.loaded_models import LoadedModels
 from app.routes import models
@@ -22,6 +21,7 @@ from app.schemas.access import Permission
 from app.web.page import PagePart, PageRoute
 from app.web.templating import data
 from flows.fastflow.bundle import models_folder
+from flows.fastflow.config import MIN_GOOD_IMAGES
 
 router = APIRouter(route_class=PageRoute)
 

@@ -30,7 +30,7 @@ def check(root: Path, *options: str) -> Result:
 
 
 def test_check_prints_findings_and_writes_all_to_json(tmp_path: Path) -> None:
-    folder = category(tmp_path, train=6, defective=2)
+    folder = category(tmp_path, train=12, defective=2)
     for i in range(3):
         shutil.copy(folder / f"train/good/00{i}.png", folder / f"test/good/90{i}.png")
     result = check(tmp_path, "--shown", "2", "--json", str(tmp_path / "found.json"))
@@ -38,7 +38,7 @@ def test_check_prints_findings_and_writes_all_to_json(tmp_path: Path) -> None:
     lines = [line for line in result.stdout.splitlines() if not line.endswith(" ...")]
     assert lines[0] == f"{folder}, laid out as MVTec AD"
     assert lines[1].startswith(
-        "data check: 6 training images, 9 test images, 2 masks; 0 errors, 3 warnings ("
+        "data check: 12 training images, 9 test images, 2 masks; 0 errors, 3 warnings ("
     )
     assert lines[2:] == [
         "warning: test images that are, or nearly are, among the training images (3)",
@@ -46,7 +46,7 @@ def test_check_prints_findings_and_writes_all_to_json(tmp_path: Path) -> None:
         "  test/good/901.png = train/good/001.png, byte for byte",
         "  and 1 more",
         "fewer than 20: whether one of them is unlike the others was not looked for",
-        "too few for 1.00%: 1 held-out images can promise 50.00% false rejects at best; it takes 493 "
+        "too few for 1.00%: 2 held-out images can promise 33.33% false rejects at best; it takes 493 "
         "good images in all",
     ]
     assert json.loads((tmp_path / "found.json").read_text())["counts"] == {"leak": 3}

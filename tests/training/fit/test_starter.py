@@ -126,7 +126,7 @@ def test_starter_is_evaluated_like_any_version(bundle: Path, tiny_data: Path, tm
 def test_nine_images_are_refused(data: Path, config: RunConfig, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "data")
     next((tmp_path / "data/tiny").iterdir()).unlink()
-    with pytest.raises(DatasetError, match="9 good images are too few for a starter: add 1 more"):
+    with pytest.raises(DatasetError, match="9 good images are too few: add 1 more"):
         fit(config, tmp_path / "data", tmp_path)
 
 
