@@ -67,9 +67,11 @@ def score(
         (rank, _printable(names[i]), -surprise[i].item(), surprise[i].item() / dimensions, distance[i].item())
         for rank, i in enumerate(strangeness.argsort(descending=True, stable=True).tolist(), 1)
     ]
+    if out is not None:  # before the rows are printed, perhaps into a pipe that closes
+        _write_csv(out, rows)
     _print_rows(rows, top)
     if out is not None:
-        _write_csv(out, rows)
+        typer.echo(f"scores of every image: {out}")
     for name, reason in failures.items():
         typer.secho(_printable(f"{name}: {reason}"), fg="red", err=True)
     if failures:
@@ -106,7 +108,6 @@ def _write_csv(out: Path, rows: Sequence[ScoreRow]) -> None:
     writer.writerows([rank, _safe(name), *map(repr, figures)] for rank, name, *figures in rows)
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, file.getvalue().encode(), sync=False)
-    typer.echo(f"scores of every image: {out}")
 
 
 def _printable(name: str) -> str:
