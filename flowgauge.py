@@ -1,8 +1,7 @@
-"""Command line: mounts the sub-commands and imports each one on its first use.
+"""The command line: its commands, each imported when it is called.
 
-`flowgauge --help` answers at once: what lies behind a sub-command (torch, cv2, fastapi) is imported
-when that sub-command is asked for, and not before. The failures a user can do something about end
-here, each as one line and an exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+So `flowgauge --help` needs neither torch nor cv2 nor fastapi. Errors that a user can correct become one line
+and an exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
 
 import ctypes
@@ -20,104 +19,110 @@ import typer
 from typer.core import TyperGroup
 
 
-class Mount(NamedTuple):
-    """A sub-command that is not imported yet."""
+class LazyCommand(NamedTuple):
+    """A command that is imported when it is called.
 
-    target: str  # module:attribute, a function with typer's annotations or a typer.Typer
-    help: str  # its line in `flowgauge --help`
-    interrupted: str  # said after Ctrl-C: what is kept and how to go on
+    Attributes:
+        target: module:attribute, a function with typer's annotations or a typer.Typer.
+        help: its line in `flowgauge --help`.
+        interrupted: printed after Ctrl-C: what is kept, and how to go on.
+    """
+
+    target: str
+    help: str
+    interrupted: str
 
 
 _NOTHING_LEFT = "nothing half-written is left; run the command again"
 
-# In the order in which a user meets them.
+# In the order of a user's work.
 COMMANDS = {
-    "data": Mount(
+    "data": LazyCommand(
         "training.commands.data:app",
         "Check the images of a category, or get real ones to try FlowGauge.",
         _NOTHING_LEFT,
     ),
-    "train": Mount(
+    "train": LazyCommand(
         "training.commands.train:train",
         "Learn a category from images of good parts, calibrate it and publish it.",
         "checkpoints are kept; the same command with --resume continues",
     ),
-    "evaluate": Mount(
+    "evaluate": LazyCommand(
         "training.commands.evaluate:evaluate",
         "Measure published models on test images that training never reads.",
         _NOTHING_LEFT,
     ),
-    "compare": Mount(
+    "compare": LazyCommand(
         "training.commands.compare:compare",
         "Compare a version with the active one on the same test images.",
         _NOTHING_LEFT,
     ),
-    "calibrate": Mount(
+    "calibrate": LazyCommand(
         "app.commands.calibrate:calibrate",
         "Recalibrate a model with good images of the line, without training.",
         "thresholds are as they were",
     ),
-    "learn": Mount(
+    "learn": LazyCommand(
         "app.commands.learn:learn",
         "Publish a version that has learned from reviewed defects, without training.",
         _NOTHING_LEFT,
     ),
-    "flows": Mount(
+    "flows": LazyCommand(
         "training.commands.flows:app",
         "Fit normalizing flows to images, sample from them, score with them.",
-        "nothing half-written is left; what was said to be kept or drawn stays",
+        "nothing half-written is left; files that were reported stay",
     ),
-    "serve": Mount(
+    "serve": LazyCommand(
         "app.commands.serve:serve",
         "Serve the published models over HTTP.",
         "the server has stopped; models are untouched",
     ),
-    "models": Mount(
+    "models": LazyCommand(
         "app.commands.models:app",
         "List, verify, pack, export, activate and delete the versions of a models folder.",
         _NOTHING_LEFT,
     ),
-    "products": Mount(
+    "products": LazyCommand(
         "app.commands.products:app",
         "List, create, fill, export and delete the products of a server.",
         "images already sent or written stay; run the command again",
     ),
-    "jobs": Mount(
+    "jobs": LazyCommand(
         "app.commands.jobs:app",
         "Start, follow, list and cancel jobs of a server, such as trainings.",
         "the job goes on in the server",
     ),
-    "keys": Mount(
+    "keys": LazyCommand(
         "app.commands.keys:app",
         "Create, list and revoke API keys.",
         _NOTHING_LEFT,
     ),
-    "webhooks": Mount(
+    "webhooks": LazyCommand(
         "app.commands.webhooks:app",
         "List webhooks and their failed deliveries.",
         _NOTHING_LEFT,
     ),
-    "backup": Mount(
+    "backup": LazyCommand(
         "app.commands.backup:app",
         "Create, verify and restore snapshots of a service.",
         _NOTHING_LEFT,
     ),
-    "predict": Mount(
+    "predict": LazyCommand(
         "app.commands.predict:predict",
         "Inspect an image or a folder, here or on a server.",
         "answers already printed or written stay",
     ),
-    "watch": Mount(
+    "watch": LazyCommand(
         "app.client.watch.command:watch",
         "Inspect the images that a camera writes into a folder, each once.",
         "images that are not inspected yet wait for the next start",
     ),
-    "doctor": Mount(
+    "doctor": LazyCommand(
         "app.commands.doctor:doctor",
         "Check the installation, the models or a server.",
         "nothing was changed",
     ),
-    "backbones": Mount(
+    "backbones": LazyCommand(
         "app.commands.backbones:app",
         "List backbone presets, or fetch their weights.",
         _NOTHING_LEFT,
@@ -125,8 +130,8 @@ COMMANDS = {
 }
 
 
-class FrontDoor(TyperGroup):
-    """A group whose commands are stand-ins with a name and a line of help until one is called."""
+class LazyGroup(TyperGroup):
+    """A group of placeholders with a name and a line of help; a call imports the command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Notice `--progress json`: then an error is an event, too, see `flows.fastflow.progress`."""
@@ -135,14 +140,14 @@ class FrontDoor(TyperGroup):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Find the command as usual, then put the real one in the place of its stand-in."""
-        name, stand_in, rest = super().resolve_command(ctx, args)
-        if name is None or stand_in is None:
-            return name, stand_in, rest
+        """Find a command and import it."""
+        name, placeholder, rest = super().resolve_command(ctx, args)
+        if name is None or placeholder is None:
+            return name, placeholder, rest
         return name, _load(name), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; turn the failures a user can act on into a line and an exit code."""
+        """Run the command; turn errors that a user can correct into a line and an exit code."""
         try:
             return super().invoke(ctx)
         except typer.Exit:
@@ -152,7 +157,7 @@ class FrontDoor(TyperGroup):
             typer.echo(f"\ninterrupted: {kept or _NOTHING_LEFT}", err=True)
             raise typer.Exit(130) from None
         except Exception as error:
-            reason = _reason(error)
+            reason = _describe_error(error)
             if ctx.meta["flowgauge.events"]:
                 wrong_usage = error.format_message() if hasattr(error, "format_message") else None
                 message = reason or wrong_usage or f"{type(error).__name__}: {error}"
@@ -173,14 +178,14 @@ def _load(name: str) -> Any:
     return typer.main.get_command(target)
 
 
-def _reason(error: Exception) -> str | None:
-    """What to tell the user, or None for a defect of ours, which deserves its traceback."""
+def _describe_error(error: Exception) -> str | None:
+    """Describe an error that a user can correct; None for a defect, whose traceback is needed."""
     from app.errors.problems import Problem
 
     ours = type(error).__module__.partition(".")[0] in {"flows", "training", "app"}
     if isinstance(error, ValueError | Problem) and ours:
         return str(error)
-    # A closed pipe (`flowgauge ... | head`) is no failure; typer ends quietly on it.
+    # A closed pipe (`flowgauge ... | head`) is no error; typer ends silently.
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
         if error.errno == errno.ENOSPC and not error.filename:
             return (
@@ -192,7 +197,7 @@ def _reason(error: Exception) -> str | None:
 
 
 app = typer.Typer(
-    cls=FrontDoor,
+    cls=LazyGroup,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -202,14 +207,14 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
         typer.echo(f"flowgauge {version('flowgauge')}")
         raise typer.Exit
 
 
 @app.callback()
-def _front_door(
+def _flowgauge(
     _version: Annotated[
         bool,
         typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
@@ -226,21 +231,20 @@ def _front_door(
     """
 
 
-def _stand_in() -> None:
-    """Never runs: `FrontDoor.resolve_command` puts the real command in its place."""
+def _placeholder() -> None:
+    """Do nothing; `LazyGroup.resolve_command` replaces it by the command."""
 
 
-for _name, _mount in COMMANDS.items():
-    app.command(_name, help=_mount.help)(_stand_in)
+for _name, _command in COMMANDS.items():
+    app.command(_name, help=_command.help)(_placeholder)
 
 
 def keep_freed_memory() -> None:
-    """Make glibc keep and reuse large blocks instead of returning each to the kernel.
+    """Let glibc keep and reuse large blocks of memory instead of returning them to the kernel.
 
-    Every activation of a network is megabytes large. By default glibc maps such a block afresh and
-    unmaps it when freed, so that each forward pass pays for a hundred thousand page faults: more
-    than half its time on a CPU. To be called before torch allocates; FLOWGAUGE_MALLOC=default
-    leaves glibc alone.
+    A network's activations take megabytes each. By default glibc maps and unmaps memory for each of them:
+    the page faults take more than half the time of a forward pass on a CPU. Call it before torch allocates.
+    FLOWGAUGE_MALLOC=default changes nothing.
     """
     if sys.platform != "linux" or os.environ.get("FLOWGAUGE_MALLOC") == "default":
         return
@@ -252,19 +256,19 @@ def keep_freed_memory() -> None:
 
 
 def spin_briefly() -> None:
-    """Let OpenMP's threads spin only briefly while they wait for each other, then sleep.
+    """Let OpenMP's threads wait for each other by spinning briefly, then by sleeping.
 
-    Where something else runs too, the thread that is waited for cannot run because of the one that
-    spins. A training step on two cores: 97 ms alone by default, 184 ms if threads sleep at once,
-    109 ms so; with two trainings side by side 441 ms so, and 1750 ms with ten times the spinning. To
-    be called before torch is loaded; GNU's OpenMP reads it then. What is set already stays.
+    A thread that spins takes the core that another thread or process needs. Measured: a training step on two
+    cores takes 97 ms by default, 184 ms if threads sleep at once and 109 ms with this setting. With two
+    trainings side by side it takes 441 ms, and 1750 ms with ten times the spinning. Call it before torch is
+    loaded, which loads GNU's OpenMP. Variables that are set stay as they are.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
-def write_any_name() -> None:
-    """Let any file's name be printed, also with letters that the terminal's or a pipe's encoding lacks."""
+def escape_unencodable_output() -> None:
+    """Print characters that the terminal's or the pipe's encoding lacks as escapes, such as file names."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -272,7 +276,7 @@ def write_any_name() -> None:
 
 def main() -> None:
     """Entry point of the `flowgauge` command."""
-    write_any_name()
+    escape_unencodable_output()
     keep_freed_memory()
     spin_briefly()
     app()

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import socket
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 import typer
@@ -20,7 +20,7 @@ from app.history.history import HistoryError
 from app.http.loopback import is_loopback
 from app.main import create_app
 from app.server import Server
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings
 from app.telemetry import logs
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.engines.device import DeviceError, pick_device
@@ -30,10 +30,9 @@ from flows.fastflow.engines.errors import EngineError
 logger = logging.getLogger("flowgauge.serve")
 
 
-def start(**options: Any) -> None:
+def start(settings: Settings) -> None:
     """Serve until a signal. An error at start ends the process with a message and an exit code."""
     try:
-        settings = load_settings(**options)
         device = pick_device(settings.device)
         pick_engine(settings.precision, device, settings.engine)
         sinks = describe_sinks(settings)
@@ -42,9 +41,9 @@ def start(**options: Any) -> None:
         keyed = require_keys_on_network(settings)
     except (DatabaseUnavailable, DeviceError) as error:  # may be temporary: a driver may load later
         _stop(1, str(error))
-    except (SettingsError, EngineError, SinkError, DatabaseError, ExposureError) as error:
+    except (EngineError, SinkError, DatabaseError, ExposureError) as error:
         _stop(2, str(error))
-    categories = _categories(settings)
+    categories = models_folder.categories(settings.models)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     logs.configure(settings.log_format)
@@ -65,18 +64,6 @@ def start(**options: Any) -> None:
 def _stop(code: int, message: str) -> NoReturn:
     typer.secho(f"flowgauge serve: {message}", fg="red", err=True)
     raise typer.Exit(code)
-
-
-def _categories(settings: Settings) -> list[str]:
-    try:
-        next(settings.models.iterdir(), None)
-        return models_folder.categories(settings.models)
-    except OSError as error:  # may be temporary: the folder may be mounted later
-        _stop(
-            1,
-            f"the models folder {settings.models.absolute()} cannot be read: {error.strerror}. Name your "
-            "folder with --models, or create an empty one for models that you upload.",
-        )
 
 
 def _run(settings: Settings, listener: socket.socket) -> None:

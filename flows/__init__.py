@@ -11,70 +11,16 @@ parts. `flows.fastflow` is the anomaly detector; import it separately.
 docs/tutorials/flow-library.md teaches the library in ten steps; docs/reference/flows.md lists every name.
 """
 
-from flows.actnorm import ActNorm
-from flows.autoregressive import MaskedAutoregressive
-from flows.clamp import LearnedClamp, SigmoidScale, SoftClamp, SoftplusScale
-from flows.compose import Compose, Inverse
-from flows.conditioners import MLP, ConvNet, DepthwiseNet, GlowNet, ResNet
-from flows.conv1x1 import InvertibleConv1x1
-from flows.coupling import Coupling
-from flows.dequantize import Logit, UniformDequantization
-from flows.distributions import (
-    DiagonalNormal,
-    Distribution,
-    StandardLogistic,
-    StandardNormal,
-    standard_normal_log_prob,
-)
-from flows.flow import Flow
-from flows.laws import Additive, Affine, Law, RationalQuadraticSpline
-from flows.multiscale import FactorOut
-from flows.partition import Checkerboard, Halves, Partition
-from flows.permutation import Permutation
-from flows.planar import Planar
-from flows.radial import Radial
-from flows.reshape import Flatten, Squeeze
-from flows.scaling import ChannelAffine, Scaling
-from flows.transform import Transform
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "MLP",
-    "ActNorm",
-    "Additive",
-    "Affine",
-    "ChannelAffine",
-    "Checkerboard",
-    "Compose",
-    "ConvNet",
-    "Coupling",
-    "DepthwiseNet",
-    "DiagonalNormal",
-    "Distribution",
-    "FactorOut",
-    "Flatten",
-    "Flow",
-    "GlowNet",
-    "Halves",
-    "Inverse",
-    "InvertibleConv1x1",
-    "Law",
-    "LearnedClamp",
-    "Logit",
-    "MaskedAutoregressive",
-    "Partition",
-    "Permutation",
-    "Planar",
-    "Radial",
-    "RationalQuadraticSpline",
-    "ResNet",
-    "Scaling",
-    "SigmoidScale",
-    "SoftClamp",
-    "SoftplusScale",
-    "Squeeze",
-    "StandardLogistic",
-    "StandardNormal",
-    "Transform",
-    "UniformDequantization",
-    "standard_normal_log_prob",
-]
+if TYPE_CHECKING:
+    from flows.library import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name of the library, or `__all__`."""
+    library = importlib.import_module("flows.library")
+    if name in library.__all__ or name == "__all__":
+        return getattr(library, name)
+    raise AttributeError(f"module 'flows' has no attribute {name!r}")

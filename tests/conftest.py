@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 
-# As the front door does; torch's OpenMP reads it when it is loaded.
+# As the command does; torch's OpenMP reads it when it is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 # One thread, here and in whatever is started: tensors of tests are so small that to hand them to a second
 # takes longer than to compute with them, with bfloat16 ten times as long. tests/system drops this too.

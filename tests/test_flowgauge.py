@@ -33,7 +33,7 @@ def mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, command: s
     # pytest gives the folder's name again when a test before has passed.
     monkeypatch.delitem(sys.modules, module, raising=False)
     kept = flowgauge.COMMANDS[command].interrupted
-    monkeypatch.setitem(flowgauge.COMMANDS, command, flowgauge.Mount(f"{module}:command", "line", kept))
+    monkeypatch.setitem(flowgauge.COMMANDS, command, flowgauge.LazyCommand(f"{module}:command", "line", kept))
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
@@ -48,6 +48,28 @@ def test_nothing_heavy_is_imported_for_help_and_version(option: str) -> None:
     loaded = done.stderr.partition("loaded:")[2].split()
     assert "typer" in loaded
     assert [name for name in HEAVY if name in loaded] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "train --data /nope --category x",
+        "train --data tests --category docs --config /nope",
+        "evaluate --data /nope --category x --models /nope",
+        "compare --data /nope --category x --version v1 --models /nope",
+        "calibrate --category x --images tests --models /nope",
+        "predict README.md --category x --models /nope",
+        "serve --models /nope",
+        "models list --models /nope",
+        "data check --data /nope --category x",
+        "flows train --help",
+    ],
+)
+def test_wrong_paths_are_told_without_torch(arguments: str) -> None:
+    code = "import sys, flowgauge\ntry:\n    flowgauge.main()\nfinally:\n    print('torch' in sys.modules)"
+    done = python(code, *arguments.split())
+    assert done.stdout.splitlines()[-1] == "False"
+    assert "Traceback" not in done.stderr
 
 
 def test_help_lists_commands_in_working_order() -> None:
@@ -118,7 +140,7 @@ def test_error_is_an_event_if_events_are_wanted(arguments: list[str], code: int,
 REPLACED = """
 import flowgauge
 kept = flowgauge.COMMANDS['train'].interrupted
-flowgauge.COMMANDS['train'] = flowgauge.Mount('replaced:run', 'line', kept)
+flowgauge.COMMANDS['train'] = flowgauge.LazyCommand('replaced:run', 'line', kept)
 flowgauge.main()
 """
 

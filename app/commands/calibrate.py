@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from flows.fastflow.detector import Detector
 
 Images = Annotated[
-    Path, typer.Option(help="Folder with images of good parts: not selected, and not used in training.")
+    Path,
+    typer.Option(
+        help="Folder with images of good parts: not selected, and not used in training.",
+        exists=True,
+        file_okay=False,
+    ),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Include subfolders.")]
 Station = Annotated[str | None, typer.Option(help="Calibrate only this station.")]
@@ -59,24 +64,27 @@ def calibrate(
 
     Images that the model was fitted to, copies and unreadable images are refused.
     """
-    import torch
-
-    from app.recalibration.image_folder import FolderError, find_images, measure_images
-    from app.registry.loader import Loader
-    from flows.fastflow.bundle import image_digests, models_folder
-    from flows.fastflow.progress import JsonProgress, write_event
+    from flows.fastflow.bundle import models_folder
 
     engine = require_precision(precision)
     if not 1 <= len(reason) <= 500 or station == "":
         raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station at least one")
     require_text(station, "--station")
+    folder = models_folder.resolve(models, category, version)
+    # Imported last: torch takes seconds, and what is wrong with the arguments is said at once.
+    import torch
+
+    from app.recalibration.image_folder import FolderError, find_images, measure_images
+    from app.registry.loader import Loader
+    from flows.fastflow.bundle import image_digests
+    from flows.fastflow.progress import JsonProgress, write_event
+
     try:
         found = find_images(images, recursive=recursive)
     except FolderError as error:
         raise typer.BadParameter(str(error), param_hint="--images") from error
     if threads is not None:
         torch.set_num_threads(threads)
-    folder = models_folder.resolve(models, category, version)
     detector = Loader(models, device, engine).read(folder, uncalibrated=True)
     fitted = image_digests.read_digests(folder, detector.manifest)
     known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}

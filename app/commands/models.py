@@ -65,7 +65,8 @@ def list_models(
         for version in row["versions"] or ():
             typer.echo(f"{row['category']}/{version}{marks.get(version, '')}")
     if not rows:
-        typer.echo(f"There are no models in {models}.", err=True)
+        fault = models_folder.describe_category_folder(models)
+        typer.echo(fault or f"There are no models in {models}.", err=True)
 
 
 @app.command("verify")

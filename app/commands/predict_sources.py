@@ -53,22 +53,24 @@ def inspect_here(
     drawn: bool,
 ) -> Iterator[Inspect]:
     """Load a model and score images with it in this process."""
-    # Imported here: torch takes seconds, and --help and --url do not need it.
-    import torch
-
-    from app.errors.problems import Problem
-    from app.registry import model_settings
-    from app.registry.calibrations import CalibrationFiles
-    from app.registry.category_settings import SettingsFiles
+    # Imported here: --help and --url do not need it.
     from flows.fastflow.bundle import models_folder
-    from flows.fastflow.detector import Detector
-    from flows.fastflow.imaging import decoder, heatmap, image_errors, image_limits
 
     try:
         folder = models_folder.resolve(models, category, version)
     except models_folder.UnknownModelError as error:
         raise typer.BadParameter(str(error), param_hint=_option_at_fault(version)) from error
     engine = require_precision(precision)
+    # Imported last: torch takes seconds, and what is wrong with the arguments is said at once.
+    import torch
+
+    from app.errors.problems import Problem
+    from app.registry import model_settings
+    from app.registry.calibrations import CalibrationFiles
+    from app.registry.category_settings import SettingsFiles
+    from flows.fastflow.detector import Detector
+    from flows.fastflow.imaging import decoder, heatmap, image_errors, image_limits
+
     if threads is not None:
         torch.set_num_threads(threads)
     calibrations = CalibrationFiles(models)

@@ -2,12 +2,13 @@
 
 import gc
 import inspect
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from app.commands.options import History, ModelsOrDefault
-from app.settings import Settings
+from app.settings import Settings, SettingsError, load_settings
 
 
 def serve(
@@ -37,12 +38,37 @@ def serve(
 
     Each option has an environment variable: FLOWGAUGE_MODELS, FLOWGAUGE_PORT and so on.
     """
-    options = locals()
+    settings = _check_settings(locals())
     gc.disable()  # garbage collection would take a fifth of the import time
-    from app import startup  # imported here: torch takes seconds, and --help must not
+    from app import startup  # imported last: torch takes seconds, and wrong arguments are told at once
 
     gc.enable()
-    startup.start(**options)
+    startup.start(settings)
+
+
+def _check_settings(options: Mapping[str, Any]) -> Settings:
+    """Load the settings; end the process if they or the models folder cannot be used."""
+    from flows.fastflow.bundle.models_folder import describe_category_folder
+
+    try:
+        settings = load_settings(**options)
+        next(settings.models.iterdir(), None)
+    except SettingsError as error:
+        _stop(2, str(error))
+    except OSError as error:  # may be temporary: the folder may be mounted later
+        _stop(
+            1,
+            f"the models folder {settings.models.absolute()} cannot be read: {error.strerror}. Name your "
+            "folder with --models, or create an empty one for models that you upload.",
+        )
+    if (fault := describe_category_folder(settings.models)) is not None:
+        _stop(2, fault)
+    return settings
+
+
+def _stop(code: int, message: str) -> NoReturn:
+    typer.secho(f"flowgauge serve: {message}", fg="red", err=True)
+    raise typer.Exit(code)
 
 
 def _variables() -> str:

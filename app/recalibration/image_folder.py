@@ -41,8 +41,6 @@ def find_images(folder: Path, *, recursive: bool) -> FolderImages:
     Raises:
         FolderError, PartsError: the folder is unusable for a calibration.
     """
-    if not folder.is_dir():
-        raise FolderError(f"there is no folder {folder}")
     files = find_image_files(folder) if recursive else find_image_files(folder, lambda _: None)
     if not files:
         raise FolderError(f"{folder} holds no images ({' '.join(sorted(IMAGE_SUFFIXES))})")

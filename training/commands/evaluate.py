@@ -61,19 +61,20 @@ def evaluate(
 
     Example: flowgauge evaluate --data datasets/elpv --category solar_cell
     """
+    engine = parse_precision(precision)
+    names = _category_names(data, category or [], models, version)
+    if len(names) > 1 and (version is not None or progress == "json"):
+        raise typer.BadParameter("a version or a JSON result is of one category; name it with --category")
+    # Imported last: torch takes seconds, and what is wrong with the arguments is said at once.
     import torch
 
     from flows.fastflow.progress import write_event
-    from training.evaluation.evaluate import categories_with_models, evaluate_version
+    from training.evaluation.evaluate import evaluate_version
     from training.terminal.progress import open_progress
 
-    engine = parse_precision(precision)
     if threads is not None:
         torch.set_num_threads(threads)
     peers = _peer_settings(compare_python, compare_coreset, compare=compare)
-    names = list(dict.fromkeys(category)) if category else categories_with_models(data, models)
-    if len(names) > 1 and (version is not None or progress == "json"):
-        raise typer.BadParameter("a version or a JSON result is of one category; name it with --category")
     reporter = open_progress(progress, {"data": 1, "evaluate": 9})
     measure = partial(
         evaluate_version,
@@ -89,6 +90,31 @@ def evaluate(
     done = _measure_each(names, measure, out, reporter, is_named=bool(category))
     if progress == "json":
         write_event("result", summary=done[0].summary, report=str(done[0].report))
+
+
+def _category_names(data: Path, given: Sequence[str], models: Path, version: str | None) -> list[str]:
+    """List the categories to evaluate: those given, each once, or all that have a published model.
+
+    Raises:
+        BundleError, DatasetError: a single one has no such version or no test images.
+    """
+    from flows.fastflow.bundle.models_folder import active_version, is_category, resolve
+    from training.data.layout import categories, test_samples
+    from training.data.sample import DatasetError
+
+    names = list(dict.fromkeys(given))
+    if not names:
+        there = categories(data)
+        names = [name for name in there if is_category(name) and active_version(models, name)]
+        if not names:
+            raise DatasetError(
+                f"no category of {data} has a published model in {models}; "
+                f"categories there: {', '.join(there) or 'none'}. Train one first: flowgauge train"
+            )
+    if given and len(names) == 1:
+        resolve(models, names[0], version)
+        test_samples(data, names[0])
+    return names
 
 
 def _peer_settings(python: Path | None, coreset: float | None, *, compare: bool) -> "PeerSettings | None":

@@ -83,9 +83,6 @@ def train(
     - flowgauge train --data mvtec --all --resume
     """
     from training.config.load_config import load_config
-    from training.run import train as run
-    from training.run_all import train_each
-    from training.terminal.progress import open_progress
 
     names = _category_names(data, category or [], every=every)
     overrides = {"seed": seed, "epochs": epochs, "target_fpr": target_fpr, "threads": threads}
@@ -96,6 +93,11 @@ def train(
     several, active = every or len(names) > 1, not no_activate
     if several and (no_activate or progress == "json"):
         raise typer.BadParameter("--no-activate and --progress json are for one category; name it")
+    # Imported last: torch takes seconds, and what is wrong with the arguments is said at once.
+    from training.run import train as run
+    from training.run_all import train_each
+    from training.terminal.progress import open_progress
+
     reporter = open_progress(progress, _STARTER_STAGES if starter else _STAGES)
     _print_notes(data, names, config, reporter, every=every)
     if several:
@@ -111,14 +113,17 @@ def train(
 
 def _category_names(data: Path, given: list[str], *, every: bool) -> list[str]:
     """List the categories to train: those given, each once, or all in the data folder."""
-    from training.data.layout import require_categories
+    from training.data.layout import require_categories, train_images
 
     if every == bool(given):
         raise typer.BadParameter(
             "choose the categories: --category NAME (once or several times) or --all",
             param_hint="'--category' / '--all'",
         )
-    return list(dict.fromkeys(given)) or require_categories(data)
+    names = list(dict.fromkeys(given)) or require_categories(data)
+    if len(names) == 1:  # one of several that fails does not stop the others
+        train_images(data, names[0])
+    return names
 
 
 def _print_notes(

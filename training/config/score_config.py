@@ -1,11 +1,13 @@
 """Settings of the score; the Gaussian's share may be derived after the fit."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
 from flows.fastflow.config import Geometry, ScoreRule, Scoring
-from flows.fastflow.model.head import Head
+
+if TYPE_CHECKING:
+    from flows.fastflow.model.head import Head
 
 # Measured: docs/research/model.md, "How much of the map is the Gaussian's?"
 _POSITION_FACTOR: Final = 0.5
@@ -24,7 +26,7 @@ class ScoreConfig(Scoring):
         "features, from 0.2 (textures) to 0.5 (parts in a fixed place), and 0.25 with geometry.fit `pad`",
     )
 
-    def rule(self, head: Head, geometry: Geometry) -> ScoreRule:
+    def rule(self, head: "Head", geometry: Geometry) -> ScoreRule:
         """Build the score rule of a fitted head.
 
         The Gaussian models the usual features of each position. If parts stand in the same place, that

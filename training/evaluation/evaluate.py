@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from flows.fastflow.bundle.bundle import BundleError, read_manifest
-from flows.fastflow.bundle.models_folder import active_version, calibrations_folder, is_category, resolve
+from flows.fastflow.bundle.models_folder import calibrations_folder, resolve
 from flows.fastflow.calibration.conformal import ConformalThreshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replace_file
@@ -20,8 +20,8 @@ from flows.fastflow.files.listing import join_first
 from flows.fastflow.files.plain_files import escape_name
 from flows.fastflow.manifest import Precision
 from training.data.check.unused_images import unused_test_images
-from training.data.layout import categories, test_samples, unused_masks
-from training.data.sample import DatasetError, Sample
+from training.data.layout import test_samples, unused_masks
+from training.data.sample import Sample
 from training.evaluation.comparison.compare import PeerSettings, compare, plan_comparison
 from training.evaluation.near_copies import NearCopies, near_copies
 from training.evaluation.report.run_report import write_report
@@ -51,22 +51,6 @@ class EvaluatedVersion:
     threshold: ConformalThreshold
     summary: dict[str, Any]
     report: Path
-
-
-def categories_with_models(data: Path, models: Path) -> list[str]:
-    """List the categories of a data folder that have a published model.
-
-    Raises:
-        DatasetError: there is none.
-    """
-    names = categories(data)
-    published = [name for name in names if is_category(name) and active_version(models, name)]
-    if not published:
-        raise DatasetError(
-            f"no category of {data} has a published model in {models}; "
-            f"categories there: {', '.join(names) or 'none'}. Train one first: flowgauge train"
-        )
-    return published
 
 
 def evaluate_version(

@@ -10,16 +10,17 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import ValidationError
 from pydantic_core import from_json
-from safetensors.torch import save
-from torch import Tensor
 
 from flows.fastflow.calibration.calibrator import record_threshold
 from flows.fastflow.files.plain_files import FileError, file_sizes, read_file, sha256_of
 from flows.fastflow.manifest import MAX_FILES, Manifest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MANIFEST = "manifest.json"
 FLOW = "flow.safetensors"
@@ -133,7 +134,7 @@ def read_verified(bundle: Path, manifest: Manifest, name: str, max_bytes: int) -
 
 
 def write(
-    folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor], files: Mapping[str, bytes]
+    folder: Path, manifest: Manifest, tensors: "Mapping[str, Tensor]", files: Mapping[str, bytes]
 ) -> None:
     """Write all files of a bundle into an empty directory.
 
@@ -146,6 +147,10 @@ def write(
     Raises:
         BundleError: a name is not allowed, or the manifest is too large to be read again.
     """
+    # Imported here: commands that only read manifests do not wait for torch.
+    import torch
+    from safetensors.torch import save
+
     for name in files:
         if not is_valid_file_name(name) or name in (MANIFEST, FLOW):
             raise BundleError(f"{name!r} cannot be the name of a file in a bundle")

@@ -10,10 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from flows.fastflow.bundle.bundle import MANIFEST, BundleError, write
 from flows.fastflow.files.atomic_files import (
@@ -24,6 +23,9 @@ from flows.fastflow.files.atomic_files import (
 )
 from flows.fastflow.files.plain_files import FileError, read_file
 from flows.fastflow.manifest import Manifest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BACKBONES = "backbones"
 ACTIVE = "active"
@@ -81,6 +83,16 @@ def categories(models: Path) -> list[str]:
     return sorted(n for n in names if is_category(n) and versions(models, n))
 
 
+def describe_category_folder(models: Path) -> str | None:
+    """Describe what to pass instead of a models folder that is one category's; None if it is not."""
+    if not any(models.glob(f"*/{MANIFEST}")):
+        return None
+    folder = models.absolute()
+    return (
+        f"{models} is the folder of the category {folder.name!r}; pass the folder above it, {folder.parent}"
+    )
+
+
 def versions(models: Path, category: str) -> list[str]:
     """List the versions of a category, oldest first."""
     folder = models / category
@@ -131,6 +143,8 @@ def resolve(models: Path, category: str, version: str | None = None) -> Path:
     if name is not None and _exists(models, category, name):
         return models / category / name
     known = versions(models, category)
+    if not known and (fault := describe_category_folder(models)) is not None:
+        raise UnknownModelError(fault)
     if not known:
         raise UnknownModelError(
             f"no model of category {category!r} in {models}; there are: "
@@ -203,7 +217,7 @@ def describe_lost_calibrations(models: Path, category: str, before: str | None, 
 
 
 def publish(
-    models: Path, manifest: Manifest, tensors: Mapping[str, Tensor], files: Mapping[str, bytes]
+    models: Path, manifest: Manifest, tensors: "Mapping[str, Tensor]", files: Mapping[str, bytes]
 ) -> Path:
     """Write a bundle under a temporary name and rename it into place, see `bundle.write`.
 

@@ -1,4 +1,4 @@
-"""`flowgauge calibrate`, through the front door."""
+"""`flowgauge calibrate`, run as a command."""
 
 import json
 import shutil
@@ -169,7 +169,7 @@ class TestRefused:
 
     def test_what_is_not_there(self, run: Run, tmp_path: Path) -> None:
         assert "no model of category 'nut'" in failed(run(category="nut"))
-        assert "there is no folder" in failed(run(images=tmp_path / "none"), 2)
+        assert "does not exist" in failed(run(images=tmp_path / "none"), 2)
         (tmp_path / "empty").mkdir()
         assert "holds no images" in failed(run(images=tmp_path / "empty"), 2)
 

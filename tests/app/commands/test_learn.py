@@ -1,4 +1,4 @@
-"""`flowgauge learn`, through the front door."""
+"""`flowgauge learn`, run as a command."""
 
 import json
 from collections.abc import Callable

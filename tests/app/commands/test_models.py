@@ -1,4 +1,4 @@
-"""`flowgauge models`, through the front door: versions looked at, checked, carried and switched."""
+"""`flowgauge models`, run as a command: versions looked at, checked, carried and switched."""
 
 import json
 import shutil

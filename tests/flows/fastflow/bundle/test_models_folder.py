@@ -219,3 +219,10 @@ class TestMoveIntoPlace:
         with pytest.raises(BundleError, match="is not a valid"):
             models_folder.move_into_place(models / "screw" / "1", models, manifest(*names))
         assert models_folder.versions(models, "screw") == ["1", "2", "3"]
+
+
+def test_folder_of_one_category_is_recognised(tiny_bundle_store: Path) -> None:
+    category = tiny_bundle_store / "tiny"
+    assert models_folder.describe_category_folder(tiny_bundle_store) is None
+    with pytest.raises(UnknownModelError, match=f"folder of the category 'tiny'; .* {tiny_bundle_store}$"):
+        models_folder.resolve(category, "tiny")
