@@ -131,7 +131,7 @@ def test_product_is_taught_by_keyboard(browser: Browser, server: Server, tiny_im
             choose(page, {"scratched.png": tiny_images["defect"][0]}, "#try-file")
             expect_decision(page, "Reject", "scratched.png")
             _mark_and_undo(page)
-            _activate_a_training(page, server)
+            _train_compare_activate(page, server, tiny_images["defect"][1])
         choose(page, {"scratched.png": tiny_images["defect"][0]}, "#try-file")
         expect_decision(page, "Reject", "scratched.png")
 
@@ -159,21 +159,35 @@ def _mark_and_undo(page: Page) -> None:
     page.keyboard.press("Escape")
 
 
-def _activate_a_training(page: Page, server: Server) -> None:
-    """Train with activation by hand; follow the job, then activate its version with a reason."""
+def _train_compare_activate(page: Page, server: Server, defect: bytes) -> None:
+    """Train with activation by hand, follow the job, compare its version, activate it with a reason."""
     takeover = page.get_by_label("New versions take over")
     page.locator("main").focus()
     tab_to(page, takeover)
     page.keyboard.press("ArrowDown")
     expect(takeover).to_have_value("manual")
-    with server.client() as client:  # as "Train now", but for an epoch only
-        job = {"kind": "train", "product": "my-part", "settings": {"epochs": 1}}
-        assert client.post("/v1/jobs", json=job).status_code == 202
-    training = page.locator("#jobs li", has_text="Training")
+    with server.client() as client:
+        images = "/v1/products/my-part/images"
+        form = {"file": ("bad.png", defect)}
+        assert client.post(images, params={"label": "defect"}, files=form).is_success
+    one_epoch = {"kind": "train", "product": "my-part", "settings": {"epochs": 1}}
+    page.route("**/v1/jobs", lambda route: route.continue_(post_data=one_epoch), times=1)
+    page.locator("main").focus()
+    tab_to(page, page.get_by_role("button", name="Train now"))
+    page.keyboard.press("Enter")
+    training, comparison = (
+        page.locator("#jobs li.job", has_text=kind) for kind in ("Training", "Comparison")
+    )
     expect(training.get_by_role("progressbar")).to_be_visible()
     assert serious(page) == []
     expect(training).to_contain_text("Activate the version by hand", timeout=JOB_MS)
-    tab_to(page, page.locator("#version-list").get_by_role("button", name="Activate").first)
+    tab_to(page, page.locator("#version-list").get_by_role("button", name="Compare").first)
+    page.keyboard.press("Enter")
+    expect(comparison.get_by_role("table")).to_contain_text("0 of 1 (0%)", timeout=JOB_MS)
+    expect(comparison).to_contain_text("Decisions that differ: 0")
+    assert serious(page) == []
+    page.locator("main").focus()
+    tab_to(page, comparison.get_by_role("button", name="Activate"))
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog").get_by_label("Reason")).to_be_focused()
     assert serious(page) == []

@@ -44,6 +44,7 @@ export async function refresh() {
     if (mine !== turn) return;
     take(now);
   } catch (error) {
+    if (error.status === undefined) throw error;
     if (mine !== turn) return;
     if (error.status === 0) showOffline("product", true);
     else if (error.status === 404) return complain(byId("now-error"), error);
@@ -102,7 +103,7 @@ function make(tag, text = "", fields = {}) {
   return Object.assign(document.createElement(tag), { textContent: text }, fields);
 }
 
-function versionItem({ version, active, details, trouble }) {
+function versionItem({ version, active, details, trouble }, now) {
   const item = make("li");
   const time = make("time");
   item.append(make("a", version, { href: `/models/${encodeURIComponent(passed.category)}/versions/${encodeURIComponent(version)}` }), " ");
