@@ -159,6 +159,15 @@ def test_nine_good_images_are_refused(tiny_data: Path, tmp_path: Path) -> None:
     assert result.stderr.startswith("error: 9 good images are too few: add 1 more, for 10 different ones.")
 
 
+def test_starter_says_what_it_is_and_promises(tiny_data: Path, yaml_file: Path, root: Path) -> None:
+    result = run(tiny_data, root, "--config", str(yaml_file), "--starter", "--no-activate")
+    assert result.exit_code == 0, result.output
+    assert "32 good images of tiny: all to fit a starter and to calibrate it; on cpu\n" in result.stdout
+    # l = floor(0.1 * (32 + 1)) = 3 of 33.
+    assert ": a starter of 32 images, NOT certified. It is expected to reject at most 9.09% " in result.stdout
+    assert "epoch" not in result.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
