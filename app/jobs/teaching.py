@@ -32,7 +32,7 @@ class Rule:
 
 RULES: Final[Mapping[JobKind, Rule]] = {
     "starter": Rule(MIN_GOOD_IMAGES, 0.1, 3),
-    "train": Rule(50, 0.25, 30),  # with 50, a flow is the better one (docs/research/accuracy.md)
+    "train": Rule(50, 0.25, 30),  # measured on grid alone (docs/research/accuracy.md)
 }
 
 
