@@ -87,7 +87,10 @@ class TestUpload:
     def test_of_a_category_that_is_new(self, client: TestClient, store: Path) -> None:
         assert upload(client, make_archive(store, "v1", "nut"), "nut").status_code == 201
         assert client.get("/v1/models/nut").json()["active"] is None
-        assert client.post("/v1/models/nut/versions/v1:activate").status_code == 200
+        activated = client.post("/v1/models/nut/versions/v1:activate", params={"reason": "the first"})
+        assert activated.status_code == 200
+        entry = client.get("/v1/audit", params={"action": "model.activate"}).json()["entries"][0]
+        assert (entry["target"], entry["detail"]["reason"]) == ("nut/v1", "the first")
         assert client.post("/v1/models/nut/predict", content=png(picture(1))).status_code == 200
 
     def test_one_that_exists_is_never_overwritten(self, client: TestClient, store: Path) -> None:
