@@ -1,5 +1,5 @@
 // The line's view on the wall: the last part in large, yield and its trend, drift, full screen, sound on rejects.
-import { SYMBOLS } from "./cards.js";
+import { showWarnings, SYMBOLS } from "./cards.js";
 import { retry } from "./pictures.js";
 import { number, percent, t } from "./texts.js";
 
@@ -37,6 +37,7 @@ export class LineView {
     last.dataset.shown = one.id;
     last.href = `/inspections/${one.id}${byId("inspections").dataset.query}`;
     last.className = `last ${one.decision}`;
+    showWarnings(field("warnings"), one.warnings);
     field("symbol").textContent = SYMBOLS[one.decision];
     field("decision").textContent = t(`decision.${one.decision}`);
     field("what").textContent = [one.part ?? one.category, one.station].filter(Boolean).join(" · ");

@@ -69,7 +69,7 @@ def test_warnings_are_explained(keyed: Keyed) -> None:
     for words in ("Close to the limit", "Another product?", "Starter model", "top.png"):
         assert words in text
     wall = keyed.client.get("/", headers=keyed.show("viewer")).text
-    assert wall.count("<span>Close to the limit</span>") == 1
+    assert wall.count("<span>Close to the limit</span>") == 1  # in the list; the last part has none
     assert "notices" not in shown(keyed, other)
 
 
