@@ -193,6 +193,8 @@ def _describe_error(error: Exception) -> str | None:
                 "stays whole; with room again, `flowgauge train --resume` goes on."
             )
         return f"{error.strerror}: {error.filename}" if error.filename else str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # of Python, of torch
+        return "there is not enough memory: stop other programs, or train with a smaller preset"
     return None
 
 

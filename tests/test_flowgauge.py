@@ -102,8 +102,12 @@ def test_wrong_usage_is_explained_and_exits_2(arguments: list[str], said: str) -
             "raise OSError(28, 'No space left on device')",
             "No space left on device: the disk of --models, --runs, --out or TMPDIR is.*--resume",
         ),
+        (
+            "raise MemoryError",
+            "there is not enough memory: stop other programs, or train with a smaller preset",
+        ),
     ],
-    ids=["ours", "a file", "a full disk"],
+    ids=["ours", "a file", "a full disk", "no memory"],
 )
 def test_an_error_is_one_line_and_exits_1(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, said: str

@@ -1,7 +1,7 @@
 """`flowgauge jobs`: start, follow, list and cancel jobs of a server."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -101,7 +101,7 @@ def cancel(job_id: JobId, url: ServerUrl = SERVER_URL, key: Key = None, ca: Auth
 
 
 def _follow(client: Client, job_id: str) -> None:
-    """Print the log, and below it in a terminal the progress, or else each new step of it."""
+    """Print the log, and below it the progress in a terminal."""
     from rich.console import Console
     from rich.text import Text
 
@@ -113,20 +113,12 @@ def _follow(client: Client, job_id: str) -> None:
                 for line in news.lines:
                     console.out(line, highlight=False)
                 continue
-            if console.is_terminal:
-                status.update(Text(_describe(news)))
-            elif news.state == "running" and (last is None or _step(news) != _step(last)):
-                typer.echo(_describe(news))
+            status.update(Text(_describe(news)))
             last = news
     if last is not None:
         typer.echo(_describe(last))
     if last is None or last.state != "succeeded":
         raise typer.Exit(1)
-
-
-def _step(job: Job) -> tuple[Any, ...]:
-    """Return what a new line is worth for: a stage, or an epoch."""
-    return job.stage, job.done if job.stage == "fit" else None
 
 
 def _describe(job: Job) -> str:
