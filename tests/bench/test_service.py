@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from bench.service import crash, fairness, overload, saturation, swap
+from bench.service import crash, fairness, overload, saturation, swap, training
 from bench.service.client import Response
 from bench.service.load import Exchange
 from flows.fastflow.imaging.decoder import decode_image
@@ -146,3 +146,17 @@ def test_saturation_and_fairness_run(tmp_path: Path) -> None:
     assert figures["images"] > 16
     figures, _ = fairness.run(fleet, tmp_path / "fairness", clients=100, seconds=2)
     assert figures["few_by_status"]["200"] > 0
+
+
+@pytest.mark.parametrize(
+    ("ratios", "answer", "faults"),
+    [
+        ([1.2, 3.0, 1.9], exchange(200), []),
+        ([1.2, 3.0, 2.1], exchange(200), ["p95 beside a training is 2.10 times that without"]),
+        ([1.0], exchange(503), ["1 requests failed"]),
+    ],
+)
+def test_training_finds_slow_and_failed_requests(
+    ratios: list[float], answer: Exchange, faults: list[str]
+) -> None:
+    assert training.find_faults(ratios, [[answer]]) == faults
