@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, help="at a time (default: the scenario's)")
     parser.add_argument("--seconds", type=float, help="of load (default: the scenario's)")
     parser.add_argument("--rounds", type=int, help="of training (default: 3)")
+    parser.add_argument("--rate", type=float, help="images a second of training (default: 4)")
     parser.add_argument("--job-threads", type=int, help="of training (default: the server's choice)")
     parser.add_argument("--kills", type=int, help="number of kills in crash")
     parser.add_argument("--timeout-ms", type=int, help="deadline of requests in overload and fairness")
@@ -71,7 +72,7 @@ def _run(name: str, options: argparse.Namespace) -> int:
     models = fleet.make(folder, size=options.size, categories=options.categories, versions=2)
     arguments: dict[str, Any] = {}
     if name == "training":
-        arguments = {"rounds": options.rounds, "job_threads": options.job_threads}
+        arguments = {name: getattr(options, name) for name in ("rounds", "rate", "job_threads")}
     else:
         arguments["clients"] = options.clients
     arguments |= {"kills": options.kills} if name == "crash" else {"seconds": options.seconds}
