@@ -67,6 +67,7 @@ def test_only_administrators_confirm(keyed: Keyed) -> None:
     assert statuses == {
         "line": [403, 403],
         "viewer": [200, 403],
+        "inspector": [200, 403],
         "operator": [200, 403],
         "admin": [200, 409],
         "limited": [200, 403],

@@ -132,7 +132,7 @@ def test_predict_documents_its_bodies_answers_and_errors(document: Document, ver
     content = operation["requestBody"]["content"]
     form = content["multipart/form-data"]["schema"]
     assert form["required"] == ["file"]
-    assert set(form["properties"]) == {"file", "part_id", "product_id", "recipe_id", "station"}
+    assert set(form["properties"]) == {"file", "file_name", "part_id", "product_id", "recipe_id", "station"}
     images = {f"image/{kind}" for kind in ("png", "jpeg", "bmp", "tiff", "webp")}
     assert set(content) == {"multipart/form-data", "application/octet-stream", *images}
     responses = operation["responses"]

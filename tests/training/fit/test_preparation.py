@@ -18,7 +18,7 @@ def prepare(tmp_path: Path, silent: Silent) -> Callable[..., Run]:
     """A function that prepares a run on long images with some settings."""
     folder = tmp_path / "data/long/train/good"
     folder.mkdir(parents=True)
-    for i in range(6):
+    for i in range(10):
         (folder / f"{i}.png").write_bytes(png(np.full((40, 640, 3), 20 * i, np.uint8)))
 
     def prepared(**settings: object) -> Run:
