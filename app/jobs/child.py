@@ -75,7 +75,8 @@ class Child:
             ChildFailed, ChildKilled: it has none.
             OSError: it cannot be started.
         """
-        # In a session of its own: Ctrl-C in a terminal is for the server.
+        # In a process group of its own, because Ctrl-C in a terminal is for the server; but in the same
+        # session, because Linux compares priorities only within a session (autogroup, sched(7)).
         self._process = process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -83,7 +84,7 @@ class Child:
             stderr=PIPE,
             env=self._environment,
             limit=_MAX_LINE_BYTES,
-            start_new_session=True,
+            process_group=0,
         )
         if self._killed:
             self.kill()
