@@ -9,6 +9,7 @@ from app.auth.audit import Audit
 from app.auth.permissions import ANONYMOUS
 from flows.fastflow.bundle import models_folder
 from tests.app.support.bundles import copy_version
+from tests.support.waiting import eventually
 
 SHIFT = "/v1/reports/shift"
 
@@ -53,11 +54,12 @@ def test_what_was_changed_meanwhile(client: TestClient, store: Path) -> None:
 def test_of_many_changes_the_latest_hundred_are_told(client: TestClient) -> None:
     app: Any = client.app
     log = Audit(app.state.database)
-    for number in range(100):
+    eventually(lambda: len(report(client)["changes"]) == 1)  # the first version serves
+    for number in range(99):
         log.write(ANONYMOUS, "model.activate", f"tiny/v{number}", "done")
     answer = report(client)
     assert (len(answer["changes"]), answer["more_changes"]) == (100, False)
-    log.write(ANONYMOUS, "model.activate", "tiny/v100", "done")
+    log.write(ANONYMOUS, "model.activate", "tiny/v99", "done")
     answer = report(client)
-    assert [one["target"] for one in answer["changes"]] == [f"tiny/v{n}" for n in range(1, 101)]
+    assert [one["target"] for one in answer["changes"]] == [f"tiny/v{n}" for n in range(100)]
     assert answer["more_changes"]
