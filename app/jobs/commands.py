@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -117,16 +117,16 @@ class Commands:
             options["precision"] = settings.precision
         return _command(job.kind, options)
 
-    def compare(self, job: JobRecord, versions: Sequence[str]) -> list[list[str]]:
-        """Write the images that none of some versions knows, and return commands that measure each on them.
+    def compare(self, job: JobRecord, version: str, against: str) -> list[str] | None:
+        """Write the images that neither of two versions knows, and return the command that compares them.
 
         Returns:
-            A command a version; none without such images.
+            The command; None without such images.
 
         Raises:
             Problem: the product or a version is gone, or a version is damaged.
         """
-        known = [images for version in versions for images in self._read_known(job.product, version)]
+        known = [images for name in (against, version) for images in self._read_known(job.product, name)]
         folder, settings = self._folders.compared(job), self._settings
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -135,11 +135,11 @@ class Commands:
         )
         shutil.rmtree(folder / job.product / "train")
         if not any((folder / job.product).glob("test/*/*")):
-            return []
+            return None
         options = {"data": folder, "category": job.product, "models": settings.models}
         options |= {"precision": settings.precision, "device": settings.device, "threads": job.threads}
-        options |= {"out": folder / "evaluations", "progress": "json"}
-        return [_command("evaluate", {**options, "version": version}) for version in versions]
+        options |= {"version": version, "against": against, "progress": "json"}
+        return _command("compare", options)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a command: the audit log of `calibrate` is the server's."""

@@ -27,7 +27,7 @@ class JobFolders:
         return self.path / job.id / "runs"
 
     def compared(self, job: JobRecord) -> Path:
-        """Return the folder of the images that a job compares versions on, and of the results."""
+        """Return the folder of the images that a job compares versions on before a takeover."""
         return self.path / job.id / "compared"
 
     def report(self, job: JobRecord) -> Path:

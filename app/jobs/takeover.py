@@ -40,7 +40,7 @@ class Takeover:
         choice, and it is no worse than that one, see `_find_obstacle`.
 
         Raises:
-            ChildKilled: a measurement was killed; the job can be run again.
+            ChildKilled: the comparison was killed; the job can be run again.
         """
         product = await asyncio.to_thread(self._products.get, job.product)
         active = await asyncio.to_thread(models_folder.active_version, self._store.models, job.product)
@@ -78,27 +78,33 @@ class Takeover:
                 f"held-out images, the new one is not certified for {new.target_fpr:.2%}."
             )
         try:
-            commands = await asyncio.to_thread(self._commands.compare, job, (active, version))
-            summaries = [(await run(command))["summary"] for command in commands]
+            command = await asyncio.to_thread(self._commands.compare, job, version, active)
+            comparison = None if command is None else await run(command)
         except ChildKilled:
             raise
         except (ChildFailed, Problem) as error:
             return f"It could not be compared with the active version: {error}"
-        return _find_worse(*summaries) if summaries else None
+        return None if comparison is None else _find_worse(comparison, new.achievable_fpr)
 
 
-def _find_worse(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Return what is worse in the results on images that neither version knows; None if nothing is.
+def _find_worse(comparison: Mapping[str, Any], promise: float) -> str | None:
+    """Return what is worse by a comparison on images that neither version knows; None if nothing is.
 
     A version may not miss more defects, nor reject more good images than the active one or its promise.
+
+    Args:
+        comparison: see `app.schemas.comparison`.
+        promise: share of good images that the new version is expected to reject.
     """
-    found = [round((summary["recall"] or 0) * summary["defective"]) for summary in (old, new)]
-    if found[1] < found[0]:
-        return f"The active version finds {found[0]} of {new['defective']} defects, the new one {found[1]}."
-    rejected = [round((summary["false_rejects"] or 0) * summary["good"]) for summary in (old, new)]
-    if rejected[1] > max(rejected[0], new["achievable_fpr"] * new["good"]):
+    old, new, good = comparison["before"], comparison["after"], comparison["good"]
+    if new["rejected_defective"] < old["rejected_defective"]:
         return (
-            f"The active version rejects {rejected[0]} of {new['good']} good images that neither knows, the "
-            f"new one {rejected[1]}."
+            f"The active version finds {old['rejected_defective']} of {comparison['defective']} defects, the "
+            f"new one {new['rejected_defective']}."
+        )
+    if new["rejected_good"] > max(old["rejected_good"], promise * good):
+        return (
+            f"The active version rejects {old['rejected_good']} of {good} good images that neither knows, "
+            f"the new one {new['rejected_good']}."
         )
     return None

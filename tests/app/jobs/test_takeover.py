@@ -1,6 +1,7 @@
 """Takeover of versions that jobs have made, in a service with the model `tiny` and a copy of it."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +20,12 @@ from app.products.image_store import NewImage
 from app.schemas.history import Verdict
 from app.schemas.products import NewProduct, ProductChange
 from flows.fastflow.bundle import models_folder
+from flows.fastflow.bundle.bundle import read_manifest
 from tests.app.support.bundles import copy_version
 from tests.app.support.services import create_service
 
 NEW = "20990101T000000-abcdef"
-SUMMARY = {"recall": 0.8, "defective": 10, "false_rejects": 0.0, "good": 20, "achievable_fpr": 0.05}
+GOOD, DEFECTIVE, FOUND = 20, 10, 8
 
 
 class Service:
@@ -36,7 +38,7 @@ class Service:
         self.first = str(models_folder.active_version(models, "tiny"))
         copy_version(models, NEW)
         self.job = self.add_job(self.first, SERVES)
-        self.summaries: Sequence[Mapping[str, Any]] = ()
+        self.comparison: Mapping[str, Any] | None = None
 
     def add_job(self, version: str, outcome: str) -> JobRecord:
         store: JobStore = self.state.jobs.store
@@ -53,12 +55,11 @@ class Service:
     def take_over(self) -> str:
         state = self.state
         takeover = Takeover(state.store, state.products, state.jobs.store, state.jobs._commands, state.audit)
-        summaries = iter(self.summaries)
 
         async def run(command: Sequence[str]) -> Mapping[str, Any]:
-            if (summary := next(summaries, None)) is None:
+            if self.comparison is None:
                 raise ChildFailed("no")
-            return {"summary": summary}
+            return self.comparison
 
         assert self.client.portal is not None
         return self.client.portal.call(takeover.take_over, self.job, NEW, run)
@@ -100,21 +101,30 @@ def test_activation_meanwhile_is_not_overridden(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("new", "outcome"),
+    ("found", "share_of_promise", "outcome"),
     [
-        ({}, SERVES),
-        ({"recall": 0.7}, "The active version finds 8 of 10 defects, the new one 7."),
-        ({"false_rejects": 0.05}, SERVES),  # as promised
-        ({"false_rejects": 0.1}, "The active version rejects 0 of 20 good images that neither knows"),
-        ({"recall": None, "defective": 0}, "The active version finds 8"),
-        (None, "It could not be compared with the active version: no"),
+        (FOUND, 0, SERVES),
+        (7, 0, "The active version finds 8 of 10 defects, the new one 7."),
+        (FOUND, 1, SERVES),  # as promised
+        (FOUND, 2, "The active version rejects 0 of 20 good images that neither knows"),
+        (0, 0, "The active version finds 8"),
+        (None, 0, "It could not be compared with the active version: no"),
     ],
 )
 def test_worse_version_waits_for_a_person(
-    service: Service, new: Mapping[str, Any] | None, outcome: str
+    service: Service, found: int | None, share_of_promise: int, outcome: str
 ) -> None:
     service.add_image(b"scratch", "defect")
-    service.summaries = [SUMMARY] if new is None else [SUMMARY, SUMMARY | dict(new)]
+    promise = read_manifest(service.models / "tiny" / NEW).thresholds["float32"].achievable_fpr
+    rejected = math.floor(share_of_promise * promise * GOOD)
+    assert share_of_promise < 2 or rejected > promise * GOOD
+    if found is not None:
+        service.comparison = {
+            "good": GOOD,
+            "defective": DEFECTIVE,
+            "before": {"rejected_good": 0, "rejected_defective": FOUND},
+            "after": {"rejected_good": rejected, "rejected_defective": found},
+        }
     assert service.take_over().startswith(outcome)
     assert service.active == (NEW if outcome == SERVES else service.first)
 
@@ -124,10 +134,10 @@ def test_versions_are_compared_on_images_that_neither_knows(service: Service, ti
     for path in train[:8]:  # to fit and to calibrate
         service.add_image(path.read_bytes(), "good")
     compare = service.state.jobs._commands.compare
-    assert compare(service.job, (service.first, NEW)) == []
+    assert compare(service.job, NEW, service.first) is None
     service.add_image(b"good", "good")
     service.add_image(b"scratch", "defect")
-    commands = compare(service.job, (service.first, NEW))
-    assert [command[-1] for command in commands] == [f"--version={service.first}", f"--version={NEW}"]
+    command = compare(service.job, NEW, service.first)
+    assert {f"--version={NEW}", f"--against={service.first}"} < set(command)
     files = (service.state.jobs.folders.compared(service.job) / "tiny").rglob("*.png")
     assert {file.read_bytes() for file in files} == {b"good", b"scratch"}
