@@ -301,9 +301,9 @@ def test_camera_images_and_states_of_the_page(
         page.locator('[data-act="open"]').click()
         assert serious(page) == []
         page.keyboard.press("Escape")
-        page.locator("#delete-open").click()
+        page.locator("#delete").click()
         assert serious(page) == []
-        page.locator("#delete-reason").fill("a test")
+        page.locator("#confirm-reason").fill("a test")
         page.keyboard.press("Enter")
         page.wait_for_url("**/products")
         expect(page.locator("[data-teach]")).to_be_visible()  # its version stays

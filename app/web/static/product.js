@@ -1,6 +1,7 @@
 // A product's page: what the product can do now, what comes next, its settings and versions.
 import { api } from "./api.js";
 import { announce, showOffline } from "./base.js";
+import { confirmedReason } from "./confirm.js";
 import { activate, complain, home, passed } from "./models.js";
 import { localTimes, number, percent, t } from "./texts.js";
 
@@ -176,22 +177,17 @@ byId("takeover")?.addEventListener("change", async (event) => {
   refresh();
 });
 
-const dialog = byId("delete");
-byId("delete-open")?.addEventListener("click", () => {
+byId("delete")?.addEventListener("click", async ({ currentTarget: button }) => {
   const { good, defect, excluded } = product.images;
-  byId("delete-text").textContent = t("script.teach.delete", { n: number(good + defect + excluded, 0) });
-  byId("delete-error").hidden = true;
-  dialog.showModal();
-});
-byId("delete-close")?.addEventListener("click", () => dialog.close());
-byId("delete-form")?.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const query = new URLSearchParams({ reason: byId("delete-reason").value });
+  const text = t("script.teach.delete", { n: number(good + defect + excluded, 0) });
+  const reason = await confirmedReason(button.dataset.title, text, button.textContent);
+  if (!reason) return;
+  const query = new URLSearchParams({ reason });
   try {
     await api(`${path}?${query}`, { method: "DELETE", headers: { "If-Match": `"${product.revision}"` }, timeoutMs: ACTIVATION_MS });
     location.assign("/products");
   } catch (error) {
-    complain(byId("delete-error"), error);
+    complain(byId("now-error"), error);
   }
 });
 
