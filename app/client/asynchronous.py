@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
@@ -16,7 +16,7 @@ from .calls import InspectionQuery
 from .connection import http_arguments
 from .errors import FlowGaugeError, unreachable
 from .events import PATH, EventQuery, EventReader, JobReader, ServerSentEvent, job_events
-from .request import Call
+from .request import Call, PageT
 from .retries import Attempts
 
 P = ParamSpec("P")
@@ -84,25 +84,15 @@ class AsyncClient:
         self, *, page: int = 100, **search: Unpack[InspectionQuery]
     ) -> AsyncIterator[InspectionSummary]:
         """Iterate over inspections; see `Client.inspections`."""
-        cursor = None
-        while True:
-            found = await self.send(calls.page(search, page, cursor))
+        async for found in self._pages(partial(calls.page, search, page)):
             for item in found.inspections:
                 yield item
-            cursor = found.next_cursor
-            if cursor is None:
-                return
 
     async def product_images(self, name: str, **search: Any) -> AsyncIterator[ProductImage]:
         """Iterate over a product's images; see `Client.product_images`."""
-        cursor = None
-        while True:
-            found = await self.send(product_calls.image_page(name, search, cursor))
+        async for found in self._pages(partial(product_calls.image_page, name, search)):
             for image in found.images:
                 yield image
-            cursor = found.next_cursor
-            if cursor is None:
-                return
 
     async def events(self, **wanted: Unpack[EventQuery]) -> AsyncIterator[ServerSentEvent]:
         """Iterate over live events; see `Client.events`."""
@@ -115,6 +105,16 @@ class AsyncClient:
             news = cast("Job | JobLines", event.data)
             yield news
             if isinstance(news, Job) and news.state in ENDED:
+                return
+
+    async def _pages(self, build: Callable[[str | None], Call[PageT]]) -> AsyncIterator[PageT]:
+        """Iterate over the pages of a list; see `Client._pages`."""
+        cursor = None
+        while True:
+            page = await self.send(build(cursor))
+            yield page
+            cursor = page.next_cursor
+            if cursor is None:
                 return
 
     async def _stream(self, path: str, stream: EventReader) -> AsyncIterator[ServerSentEvent]:

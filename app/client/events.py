@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
-from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -15,6 +14,7 @@ from ..schemas.jobs import Job, JobLines
 from ..schemas.predict import Decision
 from .connection import CONNECT_SECONDS
 from .errors import FlowGaugeError, require_media_type, to_error
+from .request import segment
 from .retries import Attempts
 
 PATH: Final = "/v1/events"
@@ -184,7 +184,7 @@ class EventReader:
 
 def job_events(job_id: str) -> str:
     """Return the path of a job's events."""
-    return f"/v1/jobs/{quote(job_id, safe='')}/events"
+    return f"/v1/jobs/{segment(job_id)}/events"
 
 
 class JobReader(EventReader):

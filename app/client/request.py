@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -15,8 +15,15 @@ from .errors import require_media_type, to_error, unexpected
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
+PageT = TypeVar("PageT", bound="Page")
 Image = bytes | str | os.PathLike[str]
 segment = partial(quote, safe="")  # of a path
+
+
+class Page(Protocol):
+    """A page of a list; `next_cursor` selects the next one, None at the end."""
+
+    next_cursor: str | None
 
 
 @dataclass(frozen=True)

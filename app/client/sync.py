@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
@@ -16,7 +16,7 @@ from .calls import InspectionQuery
 from .connection import http_arguments
 from .errors import FlowGaugeError, unreachable
 from .events import PATH, EventQuery, EventReader, JobReader, ServerSentEvent, job_events
-from .request import Call
+from .request import Call, PageT
 from .retries import Attempts
 
 P = ParamSpec("P")
@@ -104,13 +104,8 @@ class Client:
             search: the filter: category, decision, made_from (a datetime or a text such as "2026-11-30") and
                 others, see `InspectionQuery`.
         """
-        cursor = None
-        while True:
-            found = self.send(calls.page(search, page, cursor))
+        for found in self._pages(partial(calls.page, search, page)):
             yield from found.inspections
-            cursor = found.next_cursor
-            if cursor is None:
-                return
 
     def product_images(self, name: str, **search: Any) -> Iterator[ProductImage]:
         """Iterate over a product's images, the latest first.
@@ -119,13 +114,8 @@ class Client:
             name: of the product.
             search: the filter: label, kind, excluded, finding (a kind of the data check, or "any").
         """
-        cursor = None
-        while True:
-            found = self.send(product_calls.image_page(name, search, cursor))
+        for found in self._pages(partial(product_calls.image_page, name, search)):
             yield from found.images
-            cursor = found.next_cursor
-            if cursor is None:
-                return
 
     def events(self, **wanted: Unpack[EventQuery]) -> Iterator[ServerSentEvent]:
         """Iterate over live events without end: inspections, reviews, models, thresholds.
@@ -153,6 +143,16 @@ class Client:
             news = cast("Job | JobLines", event.data)
             yield news
             if isinstance(news, Job) and news.state in ENDED:
+                return
+
+    def _pages(self, build: Callable[[str | None], Call[PageT]]) -> Iterator[PageT]:
+        """Iterate over the pages of a list; `build` makes the call of the page with a cursor."""
+        cursor = None
+        while True:
+            page = self.send(build(cursor))
+            yield page
+            cursor = page.next_cursor
+            if cursor is None:
                 return
 
     def _stream(self, path: str, stream: EventReader) -> Iterator[ServerSentEvent]:
