@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Row
@@ -12,7 +12,7 @@ from app.database import clock
 from app.history.queries import SUMMARY
 from app.schemas import history as schemas
 from app.schemas.predict import links_of
-from app.schemas.reports import KindCount, ShiftCategory
+from app.schemas.reports import KindCount
 
 # The beginning of a formula, also within a text: some spreadsheets split at other separators than commas.
 # The last characters are full-width forms.
@@ -48,11 +48,13 @@ def export_csv(pages: Iterable[Sequence[Row[Any]]]) -> Iterator[bytes]:
         yield _lines([map(_cell, (row.id, clock.iso(row.created_ms), *row[2:])) for row in rows])
 
 
-def export_kinds(categories: Iterable[ShiftCategory]) -> bytes:
-    """Export the kinds of defect in a shift report as CSV."""
+def export_kinds(kinds: Mapping[str, Sequence[KindCount]]) -> bytes:
+    """Export the kinds of defect of each category as CSV."""
     fields = tuple(KindCount.model_fields)
     rows = [
-        (one.category, *(getattr(kind, name) for name in fields)) for one in categories for kind in one.kinds
+        (category, *(getattr(kind, name) for name in fields))
+        for category, found in kinds.items()
+        for kind in found
     ]
     return _lines([("category", *fields), *(map(_cell, row) for row in rows)])
 

@@ -106,6 +106,16 @@ def details(
     )
 
 
+def kinds_of_defect(
+    database: Database, requested: TimeSpan, categories: Collection[str] | None, station: str | None
+) -> dict[str, list[KindCount]]:
+    """Count the kinds of defect of each category in a shift report; arguments as of `shift_report`."""
+    with database.read() as connection:
+        span = decision_counts.skip_deleted(connection, requested)
+        versions = decision_counts.count_versions(connection, span, categories, station)
+        return {category: count_kinds(connection, category, span, station) for category in versions}
+
+
 def count_kinds(
     connection: Connection, category: str, span: TimeSpan, station: str | None = None
 ) -> list[KindCount]:

@@ -13,7 +13,7 @@ from app.database.tables import inspections
 from app.dependencies import Category, DriftDep, HistoryDep, SettingsDep
 from app.errors.problems import Problem
 from app.history import decision_counts, export, reviewed_images, training_set
-from app.history.shift_report import shift_report
+from app.history.shift_report import kinds_of_defect, shift_report
 from app.http.responses import LimitedStreamingResponse
 from app.registry import catalogue
 from app.routes.openapi import documented
@@ -111,14 +111,13 @@ def get_shift(
 def export_kinds(
     caller: MaySeeHistory,
     history: HistoryDep,
-    drift: DriftDep,
     requested: ShiftSpan,
     station: OfStation = None,
 ) -> Response:
     """Export the kinds of defect in a shift as CSV, the most frequent first (Pareto)."""
-    report = shift_report(history.database, drift, requested, caller.categories, station)
+    kinds = kinds_of_defect(history.database, requested, caller.categories, station)
     headers = {"Content-Disposition": 'attachment; filename="kinds.csv"', "Cache-Control": "no-store"}
-    return Response(export.export_kinds(report.categories), headers=headers, media_type=_CSV)
+    return Response(export.export_kinds(kinds), headers=headers, media_type=_CSV)
 
 
 @router.get(
