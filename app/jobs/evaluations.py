@@ -2,12 +2,10 @@
 
 import csv
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from app.jobs.job_folders import JobFolders
 from app.jobs.job_store import JobStore
-
-_JOBS: Final = 200  # that are searched
 
 
 class VersionEvaluation(NamedTuple):
@@ -33,7 +31,7 @@ def find_evaluation(
     store: JobStore, folders: JobFolders, category: str, version: str
 ) -> VersionEvaluation | None:
     """Find the latest evaluation of a version."""
-    for job in store.page(_JOBS, states=["succeeded"], products=[category]):
-        if (report := folders.find_report(job, version)) is not None:
+    for job in store.of_product(category):
+        if job.state == "succeeded" and (report := folders.find_report(job, version)) is not None:
             return VersionEvaluation(job.id, report)
     return None

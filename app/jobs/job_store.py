@@ -88,6 +88,12 @@ class JobStore:
             query = select(jobs).where(*where).order_by(jobs.c.id.desc()).limit(limit)
             return [_from_row(row) for row in connection.execute(query)]
 
+    def of_product(self, product: str) -> list[JobRecord]:
+        """Read all jobs of a product, newest first."""
+        query = select(jobs).where(jobs.c.product == product).order_by(jobs.c.id.desc())
+        with self._database.read() as connection:
+            return [_from_row(row) for row in connection.execute(query)]
+
     def next_queued(self, kinds: Sequence[JobKind]) -> JobRecord | None:
         """Read the oldest queued job of some kinds; None without one."""
         query = select(jobs).where(jobs.c.state == "queued", jobs.c.kind.in_(kinds))

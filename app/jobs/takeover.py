@@ -12,7 +12,7 @@ from app.jobs.commands import Commands
 from app.jobs.execution import Run
 from app.jobs.job import JobRecord
 from app.jobs.job_store import JobStore
-from app.jobs.teaching import MAX_READ, SERVES, find_origin
+from app.jobs.teaching import SERVES, find_origin
 from app.products.products import Products
 from app.registry.model_store import ModelStore
 from flows.fastflow.bundle import models_folder
@@ -61,7 +61,7 @@ class Takeover:
 
     async def _find_obstacle(self, job: JobRecord, active: str, version: str, run: Run) -> str | None:
         """Return the reason why a version may not replace the active one; None if it may."""
-        recent = await asyncio.to_thread(self._jobs.page, MAX_READ, products=[job.product])
+        recent = await asyncio.to_thread(self._jobs.of_product, job.product)
         if find_origin(active, recent) == "elsewhere":
             return f"The active version {active} is a person's choice."
         folder = self._store.models / job.product

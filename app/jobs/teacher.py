@@ -15,7 +15,7 @@ from app.database.engine import DatabaseError
 from app.errors.problems import Problem
 from app.jobs.job import TAUGHT, JobRecord
 from app.jobs.runner import JobRunner
-from app.jobs.teaching import MAX_READ, Lesson, count_needed, decide, find_origin
+from app.jobs.teaching import Lesson, count_needed, decide, find_origin
 from app.products.products import Products
 from app.schemas import jobs as schemas
 from app.schemas.jobs import JobKind
@@ -65,7 +65,7 @@ class Teacher:
 
     def describe(self, product: Row[Any]) -> schemas.Teaching:
         """Describe what is going on with a product, and what comes next."""
-        recent = self._read_jobs(product.name)
+        recent = self._jobs.store.of_product(product.name)
         lesson = self._read_lesson(product, recent, 0)
         kind, needed = count_needed(lesson) if product.takeover == "automatic" else (None, 0)
         running = self._jobs.with_progress([job for job in recent if not job.has_ended])
@@ -92,7 +92,7 @@ class Teacher:
         return seen
 
     async def _teach(self, product: Row[Any], quiet_seconds: float) -> None:
-        recent = await asyncio.to_thread(self._read_jobs, product.name)
+        recent = await asyncio.to_thread(self._jobs.store.of_product, product.name)
         lesson = await asyncio.to_thread(self._read_lesson, product, recent, quiet_seconds)
         if (kind := decide(lesson)) is None:
             return
@@ -103,9 +103,6 @@ class Teacher:
             return
         detail = {"kind": kind, "job": job.id, "good": lesson.good}
         await asyncio.to_thread(self._audit.write, SERVER, "job.start", product.name, "done", detail)
-
-    def _read_jobs(self, product: str) -> list[JobRecord]:
-        return self._jobs.store.page(MAX_READ, products=[product])
 
     def _read_lesson(self, product: Row[Any], recent: Sequence[JobRecord], quiet_seconds: float) -> Lesson:
         last: dict[JobKind, JobRecord] = {}

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from app.jobs.job import TAUGHT, JobRecord
-from app.jobs.job_store import MAX_KEPT, MAX_QUEUED
 from app.schemas.jobs import JobKind
 from flows.fastflow.config import MIN_GOOD_IMAGES
 
-MAX_READ: Final = MAX_KEPT * len(get_args(JobKind)) + MAX_QUEUED  # jobs of a product
 SERVES: Final = "The version serves."  # outcome of a job whose version took over
 
 Origin = Literal["none", "starter", "trained", "elsewhere"]

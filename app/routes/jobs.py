@@ -133,7 +133,7 @@ def get_report(
     caller: MaySeeHistory,
     version: Annotated[str | None, Query(description="Of this version.", pattern=r"^[\w-]{1,64}$")] = None,
 ) -> Response:
-    """Return the report of an evaluation, also of one that a training ran."""
+    """Return the report of an evaluation."""
     file = jobs.folders.find_report(_find(jobs, job_id, caller), version)
     if file is None:
         raise Problem("not-found", "The job has evaluated no version, or not this one.")
