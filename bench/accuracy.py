@@ -118,16 +118,9 @@ def _evaluated(
     summary = place / category / models_folder.resolve(models, category).name / SUMMARY
     if not summary.exists() or (compare and "comparison" not in json.loads(summary.read_text())):
         run(
-            "evaluate",
-            "--data",
-            str(data),
-            *which,
-            "--threads",
-            str(options.threads),
-            "--out",
-            str(place),
-            *compare,
-        )
+            "evaluate", "--data", str(data), *which, "--threads", str(options.threads),
+            "--out", str(place), *compare,
+        )  # fmt: skip
     found: Summary = json.loads(summary.read_text())
     return found
 

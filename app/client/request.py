@@ -15,12 +15,12 @@ from .errors import require_media_type, to_error, unexpected
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-PageT = TypeVar("PageT", bound="Page")
+PageT = TypeVar("PageT", bound="ListPage")
 Image = bytes | str | os.PathLike[str]
 segment = partial(quote, safe="")  # of a path
 
 
-class Page(Protocol):
+class ListPage(Protocol):
     """A page of a list; `next_cursor` selects the next one, None at the end."""
 
     next_cursor: str | None

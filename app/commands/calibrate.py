@@ -67,9 +67,7 @@ def calibrate(
     from flows.fastflow.bundle import models_folder
 
     engine = require_precision(precision)
-    if not 1 <= len(reason) <= 500 or station == "":
-        raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station at least one")
-    require_text(station, "--station")
+    _require_texts(reason, station)
     folder = models_folder.resolve(models, category, version)
     # Imported last: torch takes seconds, and what is wrong with the arguments is said at once.
     import torch
@@ -97,12 +95,19 @@ def calibrate(
             "parts_file": found.parts_file and str(found.parts_file),
         }
         detail |= result
+    told = known | result
     if progress == "json":
-        write_event("result", **known, **result)
+        write_event("result", **told)
     elif as_json:
-        typer.echo(json.dumps({**known, **result}, indent=1))
+        typer.echo(json.dumps(told, indent=1))
     else:
-        _print({**known, **result}, {name: image.measurement.score for name, image in measured.items()})
+        _print(told, {name: image.measurement.score for name, image in measured.items()})
+
+
+def _require_texts(reason: str, station: str | None) -> None:
+    if not 1 <= len(reason) <= 500 or station == "":
+        raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station at least one")
+    require_text(station, "--station")
 
 
 def _recalibrate(

@@ -10,7 +10,7 @@ from app.jobs.takeover import BY_HAND, Takeover
 from app.products.folders import find_sha256, record_check
 from app.products.products import Products
 from app.registry.model_store import ModelStore
-from app.schemas.comparison import Comparison
+from app.schemas.comparison import VersionComparison
 from app.settings import Settings
 
 _PATHS: Final = ("bundle", "folder", "report", "parts_file")  # of the server, which no answer names
@@ -35,7 +35,7 @@ class Completion:
             return Completed(shown, await self._takeover.take_over(job, str(result["version"]), run))
         if job.kind == "compare":
             images = [{**image, "image": find_sha256(image["path"])} for image in result["images"]]
-            return Completed(Comparison.model_validate({**result, "images": images}).model_dump())
+            return Completed(VersionComparison.model_validate({**result, "images": images}).model_dump())
         if job.kind == "learn":
             return Completed(shown, BY_HAND)
         if job.kind == "evaluate":

@@ -1,4 +1,4 @@
-"""What a version would learn from reviewed inspections; a job of the kind `learn` does it."""
+"""Reviewed inspections that a version can learn from; a job of the kind `learn` does it."""
 
 import asyncio
 from datetime import UTC, datetime

@@ -38,7 +38,7 @@ class ChangedImage(BaseModel):
     after: ImageDecision
 
 
-class Comparison(BaseModel):
+class VersionComparison(BaseModel):
     """Decisions of two versions on the product's images that neither was fitted to."""
 
     good: int = Field(description="Good images, also those that calibrated a version.")

@@ -1,4 +1,4 @@
-"""Progress of a command as NDJSON on standard output: `--progress json`, for programs that run commands.
+"""Progress of a command as NDJSON on standard output, for programs: `--progress json`.
 
 Each line is an object with the field "event": "line" (text), "progress" (stage, done, total, share,
 seconds_left), and as the last one "result" or "error" (message).

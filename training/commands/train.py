@@ -84,15 +84,12 @@ def train(
     """
     from training.config.load_config import load_config
 
-    names = _category_names(data, category or [], every=every)
+    names = _category_names(data, category or [], every=every, single=no_activate or progress == "json")
     overrides = {"seed": seed, "epochs": epochs, "target_fpr": target_fpr, "threads": threads}
     places = {"device": device, "tensorboard": None if tensorboard is None else str(tensorboard)}
     configs = {name: load_config(config, name, preset=preset, **overrides, **places) for name in names}
     if starter:
         configs = {name: settings.as_starter() for name, settings in configs.items()}
-    several, active = every or len(names) > 1, not no_activate
-    if several and (no_activate or progress == "json"):
-        raise typer.BadParameter("--no-activate and --progress json are for one category; name it")
     # Imported last: torch takes seconds, and what is wrong with the arguments is said at once.
     from training.run import train as run
     from training.run_all import train_each
@@ -100,19 +97,23 @@ def train(
 
     reporter = open_progress(progress, _STARTER_STAGES if starter else _STAGES)
     _print_notes(data, names, config, reporter, every=every)
-    if several:
+    if every or len(names) > 1:
         results = train_each(configs, data, models=models, runs=runs, resume=resume, progress=reporter)
         _print_results(results, runs, reporter)
         return
-    [(name, settings)] = configs.items()
+    [(name, settings)], active = configs.items(), not no_activate
     outcome = run(
         settings, data, name, models=models, runs=runs, resume=resume, progress=reporter, make_active=active
     )
     _report(outcome, data, models, reporter, is_active=active, as_event=progress == "json")
 
 
-def _category_names(data: Path, given: list[str], *, every: bool) -> list[str]:
-    """List the categories to train: those given, each once, or all in the data folder."""
+def _category_names(data: Path, given: list[str], *, every: bool, single: bool) -> list[str]:
+    """List the categories to train: those given, each once, or all in the data folder.
+
+    Raises:
+        typer.BadParameter: none are given, or several where a `single` one is wanted.
+    """
     from training.data.layout import require_categories, train_images
 
     if every == bool(given):
@@ -121,6 +122,8 @@ def _category_names(data: Path, given: list[str], *, every: bool) -> list[str]:
             param_hint="'--category' / '--all'",
         )
     names = list(dict.fromkeys(given)) or require_categories(data)
+    if single and (every or len(names) > 1):
+        raise typer.BadParameter("--no-activate and --progress json are for one category; name it")
     if len(names) == 1:  # one of several that fails does not stop the others
         train_images(data, names[0])
     return names

@@ -30,7 +30,7 @@ class EngineCalibration:
     descriptions: NDArray[np.float32]
 
 
-class MeasuredImage(NamedTuple):
+class DescribedMeasurement(NamedTuple):
     """Measurement and description, (D,), of a good image."""
 
     measurement: calibration.ImageMeasurement
@@ -63,7 +63,7 @@ def calibrate(
 
 
 def set_thresholds(
-    measured: Sequence[MeasuredImage], target_fpr: float, *, cross_fitted: bool = False
+    measured: Sequence[DescribedMeasurement], target_fpr: float, *, cross_fitted: bool = False
 ) -> EngineCalibration:
     """Set the thresholds from measured good images, see `calibration.calibrate`."""
     measurements = [image.measurement for image in measured]
@@ -85,12 +85,12 @@ def describe_images(
 
 def measure(
     scorer: Scorer, images: Sequence[PinnedImage], advance: Callable[[int], None], sample_bits: int
-) -> list[MeasuredImage]:
+) -> list[DescribedMeasurement]:
     """Score and describe images one at a time, as parts come on the line; arguments as of `calibrate`."""
     measured = []
     for image in images:
         [scored] = scorer.score([read(image, sample_bits)])
         assert scored.description is not None  # noqa: S101  (the scorer describes)
-        measured.append(MeasuredImage(calibration.measure_image(scored), scored.description))
+        measured.append(DescribedMeasurement(calibration.measure_image(scored), scored.description))
         advance(1)
     return measured

@@ -10,7 +10,7 @@ from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head
 from training.data.tiles import TrainingTile
 from training.features.cache import Features
-from training.fit.calibrate import EngineCalibration, MeasuredImage, measure, set_thresholds
+from training.fit.calibrate import DescribedMeasurement, EngineCalibration, measure, set_thresholds
 from training.fit.preparation import Run
 from training.fit.stages import build_scorers
 from training.fit.training_loop import build_head, fit_statistics
@@ -45,7 +45,7 @@ def cross_calibrate(
     """
     images, config = run.images, run.config
     order = np.random.default_rng(config.seed).permutation(len(images.held_out))
-    measured: dict[Precision, dict[int, MeasuredImage]] = {one.precision: {} for one in run.engines}
+    measured: dict[Precision, dict[int, DescribedMeasurement]] = {one.precision: {} for one in run.engines}
     with run.progress.stage("calibrate", len(order) * len(run.engines)) as advance:
         for i in range(min(_FOLDS, len(order))):
             fold = order[i::_FOLDS].tolist()

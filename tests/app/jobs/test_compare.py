@@ -16,7 +16,7 @@ from app.errors.problems import Problem
 from app.jobs.completion import Completion
 from app.jobs.job import JobRecord
 from app.products.image_store import NewImage
-from app.schemas.comparison import Comparison
+from app.schemas.comparison import VersionComparison
 from app.schemas.history import Verdict
 from app.schemas.products import NewProduct
 from flows.fastflow.bundle import models_folder
@@ -78,7 +78,7 @@ def test_comparison_names_the_products_images(
         completion = Completion(state.settings, state.store, state.products, None)  # type: ignore[arg-type]
         assert client.portal is not None
         completed = client.portal.call(completion.complete, job, told, no_command)
-        comparison = Comparison.model_validate(completed.result)
+        comparison = VersionComparison.model_validate(completed.result)
         assert comparison.images[0].image in defects
         assert "path" not in completed.result["images"][0]
         body = {"kind": "compare", "product": "tiny", "settings": {"version": first}}
