@@ -38,24 +38,34 @@ def find_changes(
         category, _, version = row["target"].partition("/")
         last[category] = row["number"], version
     unannounced = []
-    for row in _find_actions(connection, [SERVES], categories, *during):
+    served = _find_actions(connection, [SERVES], categories, *during)
+    following = dict[str, int]()
+    ends = dict[int, int | None]()
+    for row in reversed(served):
+        category = row["target"].partition("/")[0]
+        ends[row["number"]] = following.get(category)
+        following[category] = row["number"]
+    for row in served:
         category, _, version = row["target"].partition("/")
-        after, known = last.get(category, (0, None))
+        start, known = last.get(category, (0, None))
         last[category] = row["number"], version
         previous = parse_detail(row).get("previous") or known
         # Most of these models were only unloaded and loaded again.
-        if previous != version and not _is_announced(connection, row, after):
+        if previous != version and not _is_announced(connection, row, start, ends[row["number"]]):
             unannounced.append(row | {"detail": json.dumps({**parse_detail(row), "previous": previous})})
     return sorted((*acted, *unannounced), key=lambda row: int(row["number"]))[-limit:]
 
 
-def _is_announced(connection: Connection, row: Mapping[str, Any], after: int) -> bool:
+def _is_announced(connection: Connection, row: Mapping[str, Any], start: int, end: int | None) -> bool:
     """Tell if an activation announced the version that began to serve.
 
-    Such an activation lies between the previous `SERVES` entry of the category and a few minutes after this.
+    Such an activation lies between the previous and the next `SERVES` entry of the category, and at most a
+    few minutes after this one.
     """
     category, _, version = row["target"].partition("/")
-    near = audit.c.number > after, audit.c.created_ms < row["created_ms"] + _ACTION_MS
+    near = [audit.c.number > start, audit.c.created_ms < row["created_ms"] + _ACTION_MS]
+    if end is not None:
+        near.append(audit.c.number < end)
     acts = _find_actions(connection, _SWITCHES, [category], *near)
     states = (before_and_after(act["action"], act["target"], parse_detail(act)) for act in acts)
     # Activating the version that serves already announces nothing.
