@@ -1,5 +1,6 @@
 """The command of each kind of job, and the images that it reads."""
 
+import json
 import os
 import shutil
 import sys
@@ -111,6 +112,10 @@ class Commands:
             options["data"] = data
         if job.kind in TAUGHT:
             options["runs"] = self._folders.runs(job)
+            if settings.precision != "float32":  # the service serves no version that lacks its precision
+                options["config"] = data.with_name("run.yaml")
+                engines = ["float32", settings.precision]
+                options["config"].write_text(json.dumps({"calibration": {"engines": engines}}))
         if job.kind == "evaluate":
             options["out"] = self._folders.report(job)
         if job.kind in ("calibrate", "evaluate", "compare"):
