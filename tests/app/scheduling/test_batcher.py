@@ -4,11 +4,12 @@ import gc
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.errors.problems import Problem
-from app.scheduling import batcher
-from app.scheduling.batcher import Batcher, BatchObserver, BatchResult
+from app.scheduling import batcher as module
+from app.scheduling.batcher import Batcher, BatchResult
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
@@ -30,9 +31,9 @@ from tests.app.support.backbone_gate import BackboneGate
 from tests.support.waiting import until
 
 Images = dict[str, list[bytes]]
-T = TypeVar("T")
-Scenario = Callable[[Batcher], Coroutine[Any, Any, T]]
 Call = Coroutine[Any, Any, BatchResult]
+
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +53,16 @@ def prepared(detector: Detector, tiny_images: Images) -> list[PreparedImage]:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[BackboneGate]:
     """Holds every pass of the backbone. Time stands still meanwhile, so costs stay 0."""
-    monkeypatch.setattr(batcher, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
     made = BackboneGate(monkeypatch)
     yield made
     made.open()
 
 
-def run(scenario: Scenario[T], *, max_batch: int = 16, observer: BatchObserver | None = None) -> T:
-    async def main() -> T:
-        batcher = Batcher(max_batch, observer)
-        try:
-            return await scenario(batcher)
-        finally:
-            batcher.close()
-
-    return asyncio.run(main())
+@pytest.fixture
+def batcher() -> Iterator[Batcher]:
+    with closing(Batcher(16)) as batcher:
+        yield batcher
 
 
 def of_category(detector: Detector, category: str, size: tuple[int, int] | None = None) -> Detector:
@@ -107,7 +103,7 @@ def expect_alone(result: BatchResult, detector: Detector, image: PreparedImage, 
 
 
 class TestBatches:
-    def test_categories_share_a_pass_with_their_own_regions(
+    async def test_categories_share_a_pass_with_their_own_regions(
         self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
         region = np.zeros((64, 64), np.bool_)
@@ -115,14 +111,10 @@ class TestBatches:
         a, b = of_category(detector, "a"), of_category(detector, "b")
         jobs = [(a, prepared[1], None), (b, prepared[2], region), (a, prepared[3], None)]
         seen: list[tuple[int, Counter[str]]] = []
-
-        async def scenario(batcher: Batcher) -> list[BatchResult]:
+        with closing(Batcher(16, lambda size, _, names: seen.append((size, Counter(names))))) as batcher:
             calls = [batcher.score(*job) for job in jobs]
             results = await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
             assert (batcher.passes, batcher.pending) == (2, 0)
-            return results
-
-        results = run(scenario, observer=lambda size, _, names: seen.append((size, Counter(names))))
         assert [result.batch_size for result in results] == [3, 3, 3]
         for result, job in zip(results, jobs, strict=True):
             expect_alone(result, *job)
@@ -130,8 +122,13 @@ class TestBatches:
         assert seen == [(1, Counter(["tiny"])), (3, Counter(a=2, b=1))]
 
     @pytest.mark.parametrize("other", [{"name": "another"}, {"mean": (0.1,) * 3}, {"std": (0.9,) * 3}])
-    def test_different_backbones_are_computed_apart(
-        self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate, other: dict[str, object]
+    async def test_different_backbones_are_computed_apart(
+        self,
+        batcher: Batcher,
+        detector: Detector,
+        prepared: list[PreparedImage],
+        gate: BackboneGate,
+        other: dict[str, object],
     ) -> None:
         """Such as efficientnet_lite0 and tf_efficientnet_lite0, which pad differently."""
         scorer, extractor = detector.scorer, copy.copy(detector.scorer.extractor)
@@ -139,24 +136,18 @@ class TestBatches:
         manifest = detector.manifest.model_copy(update={"category": "other"})
         own = Scorer(extractor, scorer.head, scorer.input_size, scorer.rule, scorer.geometry)
         models = [detector, Detector(manifest, detector.sha256, own), of_category(detector, "third")]
+        calls = [batcher.score(one, prepared[0]) for one in models]
+        results = await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
+        assert [result.batch_size for result in results] == [2, 1, 2]
 
-        async def scenario(batcher: Batcher) -> list[BatchResult]:
-            calls = [batcher.score(one, prepared[0]) for one in models]
-            return await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
-
-        assert [result.batch_size for result in run(scenario)] == [2, 1, 2]
-
-    def test_batch_has_one_input_size_and_a_limit(
+    async def test_batch_has_one_input_size_and_a_limit(
         self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
         wide = of_category(detector, "wide", (64, 96))
         image = wide.prepare(prepared[0].pixels)
-
-        async def scenario(batcher: Batcher) -> list[BatchResult]:
+        with closing(Batcher(3)) as batcher:
             calls = [batcher.score(detector, prepared[i]) for i in range(5)] + [batcher.score(wide, image)]
-            return await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
-
-        results = run(scenario, max_batch=3)
+            results = await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
         assert [result.batch_size for result in results] == [3, 3, 3, 2, 2, 1]
         assert results[-1].scored.score_map.shape == (64, 96)
 
@@ -173,7 +164,7 @@ class Clock:
             return features(scorer, tiles)
 
         monkeypatch.setattr(Scorer, "features", takes)
-        monkeypatch.setattr(batcher, "time", self)
+        monkeypatch.setattr(module, "time", self)
 
     def monotonic(self) -> float:
         return self.now
@@ -183,7 +174,7 @@ SMALL, WIDE, TALL = (64, 64), (64, 96), (96, 64)
 
 
 class TestTime:
-    def test_models_of_other_groups_share_the_time(
+    async def test_models_of_other_groups_share_the_time(
         self, detector: Detector, prepared: list[PreparedImage], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An image of the slow model takes ten times as long, so the other one gets ten."""
@@ -192,8 +183,7 @@ class TestTime:
         slow = of_category(detector, "slow", WIDE)
         image = slow.prepare(prepared[0].pixels)
         seen: list[tuple[str, int]] = []
-
-        async def scenario(batcher: Batcher) -> None:
+        with closing(Batcher(16, lambda size, _, names: seen.append((names[0], size)))) as batcher:
             for model, one in ((detector, prepared[0]), (slow, image)):  # so that their costs are known
                 gate.let_one_through()
                 await batcher.score(model, one)
@@ -202,8 +192,6 @@ class TestTime:
             calls += [batcher.score(detector, prepared[0]) for _ in range(90)]
             await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
             await until(lambda: sum(size for _, size in seen) == 101)
-
-        run(scenario, observer=lambda size, _, names: seen.append((names[0], size)))
         # Others wait for at most a quarter of a second of the slow one, in which it has two images computed.
         assert max(size for name, size in seen if name == "slow") == 2
         done = Counter[str]()
@@ -212,7 +200,7 @@ class TestTime:
             if done["tiny"] < 80:  # as long as both wait, within the longest batches of both
                 assert abs(10 * done["slow"] - done["tiny"]) <= 20 + 16
 
-    def test_category_ahead_of_another_group_joins_no_batch(
+    async def test_category_ahead_of_another_group_joins_no_batch(
         self, detector: Detector, prepared: list[PreparedImage], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seconds = {SMALL: 0.01, WIDE: 0.1, TALL: 1.0}
@@ -221,8 +209,8 @@ class TestTime:
         a, b = of_category(detector, "a"), of_category(detector, "b")
         c, d = of_category(detector, "c", WIDE), of_category(detector, "d", TALL)
         seen: list[list[str]] = []
+        with closing(Batcher(16, lambda _, __, names: seen.append(list(names)))) as batcher:
 
-        async def scenario(batcher: Batcher) -> None:
             def score(model: Detector) -> Call:
                 return batcher.score(model, model.prepare(prepared[0].pixels))
 
@@ -241,70 +229,62 @@ class TestTime:
             gate.open()
             await asyncio.gather(*tasks)
             await until(lambda: sum(map(len, seen)) == 25)
-
-        run(scenario, observer=lambda _, __, names: seen.append(list(names)))
         assert seen[4:] == [["d"], ["b"] * 16, ["a"], ["c"], ["b"], ["d"]]
 
-    def test_expected_seconds_grow_with_the_queue(
-        self, detector: Detector, prepared: list[PreparedImage], monkeypatch: pytest.MonkeyPatch
+    async def test_expected_seconds_grow_with_the_queue(
+        self,
+        batcher: Batcher,
+        detector: Detector,
+        prepared: list[PreparedImage],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         clock = Clock(monkeypatch, {SMALL: 0.1})
         gate = BackboneGate(monkeypatch)
-
-        async def scenario(batcher: Batcher) -> None:
-            assert batcher.expected_seconds("tiny", 100, {}) == 0
-            gate.let_one_through()
-            await batcher.score(detector, prepared[0])
-            await gate.wait_until_entered()
-            assert batcher.expected_seconds("tiny", 100, {}) == batcher.expected_wait() == 0
-            assert batcher.expected_seconds("tiny", 1, {"tiny": 3}) == pytest.approx(0.4 + 0.1)
-            running = await enter(gate, batcher.score(detector, prepared[0]))
-            assert batcher.expected_wait() == pytest.approx(0.1)
-            clock.now += 0.06
-            assert batcher.expected_wait() == pytest.approx(0.04)
-            flood = [asyncio.create_task(batcher.score(detector, prepared[0])) for _ in range(40)]
-            await until(lambda: batcher.pending == 41)
-            assert batcher.expected_wait() == pytest.approx(4.04)
-            # The running batch, its own line, the batch that it comes with.
-            assert batcher.expected_seconds("tiny", 1, {}) == pytest.approx(0.04 + 4.1 + 0.1)
-            few = batcher.expected_seconds("few", 1, {"tiny": 60})
-            assert few == pytest.approx(0.04 + 0.1 + 0.1)
-            gate.open()
-            await asyncio.gather(running, *flood)
-
-        run(scenario)
+        assert batcher.expected_seconds("tiny", 100, {}) == 0
+        gate.let_one_through()
+        await batcher.score(detector, prepared[0])
+        await gate.wait_until_entered()
+        assert batcher.expected_seconds("tiny", 100, {}) == batcher.expected_wait() == 0
+        assert batcher.expected_seconds("tiny", 1, {"tiny": 3}) == pytest.approx(0.4 + 0.1)
+        running = await enter(gate, batcher.score(detector, prepared[0]))
+        assert batcher.expected_wait() == pytest.approx(0.1)
+        clock.now += 0.06
+        assert batcher.expected_wait() == pytest.approx(0.04)
+        flood = [asyncio.create_task(batcher.score(detector, prepared[0])) for _ in range(40)]
+        await until(lambda: batcher.pending == 41)
+        assert batcher.expected_wait() == pytest.approx(4.04)
+        # The running batch, its own line, the batch that it comes with.
+        assert batcher.expected_seconds("tiny", 1, {}) == pytest.approx(0.04 + 4.1 + 0.1)
+        few = batcher.expected_seconds("few", 1, {"tiny": 60})
+        assert few == pytest.approx(0.04 + 0.1 + 0.1)
+        gate.open()
+        await asyncio.gather(running, *flood)
 
 
 class TestCancelled:
-    def test_cancelled_image_leaves_the_queue(
-        self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
+    async def test_cancelled_image_leaves_the_queue(
+        self, batcher: Batcher, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
-        async def scenario(batcher: Batcher) -> None:
-            first = await enter(gate, batcher.score(detector, prepared[0]))
-            left = asyncio.create_task(batcher.score(detector, prepared[1]))
-            await until(lambda: batcher.pending == 2)
-            left.cancel()
-            await until(lambda: batcher.pending == 1)
-            gate.open()
-            await first
-            assert batcher.passes == 1
+        first = await enter(gate, batcher.score(detector, prepared[0]))
+        left = asyncio.create_task(batcher.score(detector, prepared[1]))
+        await until(lambda: batcher.pending == 2)
+        left.cancel()
+        await until(lambda: batcher.pending == 1)
+        gate.open()
+        await first
+        assert batcher.passes == 1
 
-        run(scenario)
-
-    def test_cancelled_running_image_spares_the_others(
-        self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
+    async def test_cancelled_running_image_spares_the_others(
+        self, batcher: Batcher, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
-        async def scenario(batcher: Batcher) -> list[object]:
-            heard: list[object] = []
-            asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
-            left = await enter(gate, batcher.score(detector, prepared[0]))
-            left.cancel()
-            await asyncio.gather(left, return_exceptions=True)
-            gate.open()
-            await batcher.score(detector, prepared[1])
-            return heard
-
-        assert run(scenario) == []
+        heard: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+        left = await enter(gate, batcher.score(detector, prepared[0]))
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        gate.open()
+        await batcher.score(detector, prepared[1])
+        assert heard == []
 
 
 class TestTiles:
@@ -323,7 +303,7 @@ class TestTiles:
         return cut
 
     @pytest.mark.parametrize(("max_batch", "sizes"), [(16, [3, 3, 3]), (8, [2, 1, 2])])
-    def test_tiles_share_a_pass_and_count_as_images(
+    async def test_tiles_share_a_pass_and_count_as_images(
         self,
         detector: Detector,
         tiled: Detector,
@@ -336,18 +316,16 @@ class TestTiles:
         jobs = [(tiled, four_tiles), (detector, prepared[1]), (tiled, four_tiles)]
         if max_batch == 8:
             jobs[1] = jobs[0]
-
-        async def scenario(batcher: Batcher) -> list[BatchResult]:
+        with closing(Batcher(max_batch)) as batcher:
             calls = [batcher.score(*job) for job in jobs]
-            return await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
-
-        results = run(scenario, max_batch=max_batch)
+            results = await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
         assert sorted(result.batch_size for result in results) == sorted(sizes)
         for result, job in zip(results, jobs, strict=True):
             expect_alone(result, *job)
 
-    def test_large_image_is_computed_alone(
+    async def test_large_image_is_computed_alone(
         self,
+        batcher: Batcher,
         detector: Detector,
         tiled: Detector,
         four_tiles: PreparedImage,
@@ -356,22 +334,22 @@ class TestTiles:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr("flows.fastflow.inference.scorer._CHUNK_PIXELS", 3 * 64 * 64)
-
-        async def scenario(batcher: Batcher) -> list[BatchResult]:
-            calls = [batcher.score(tiled, four_tiles), batcher.score(detector, prepared[1])]
-            results = await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
-            assert batcher.passes == 3
-            return results
-
-        large, small = run(scenario)
+        calls = [batcher.score(tiled, four_tiles), batcher.score(detector, prepared[1])]
+        large, small = await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
+        assert batcher.passes == 3
         assert (large.batch_size, small.batch_size) == (1, 1)
         expect_alone(large, tiled, four_tiles)
 
 
 class TestFailures:
     @pytest.mark.parametrize("where", ["backbone", "head"])
-    def test_bad_image_fails_alone(
-        self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate, where: str
+    async def test_bad_image_fails_alone(
+        self,
+        batcher: Batcher,
+        detector: Detector,
+        prepared: list[PreparedImage],
+        gate: BackboneGate,
+        where: str,
     ) -> None:
         other = of_category(detector, "other")
         bad, region = prepared[3], None
@@ -379,25 +357,21 @@ class TestFailures:
             bad = replace(bad, pixels=bad.pixels.astype(np.float32))
         else:
             region = np.zeros((64, 64), np.bool_)  # a region without a pixel is refused
-
-        async def scenario(batcher: Batcher) -> list[Any]:
-            calls = [
-                batcher.score(detector, prepared[1]),
-                batcher.score(other, bad, region),
-                batcher.score(other, prepared[2]),
-            ]
-            results = await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
-            assert batcher.passes == 1 + 1 + 3
-            return results
-
-        good, refused, also_good = run(scenario)
+        calls = [
+            batcher.score(detector, prepared[1]),
+            batcher.score(other, bad, region),
+            batcher.score(other, prepared[2]),
+        ]
+        good, refused, also_good = await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
+        assert batcher.passes == 1 + 1 + 3
         assert isinstance(refused, ValueError)
         expect_alone(good, detector, prepared[1])
         expect_alone(also_good, other, prepared[2])
 
     @pytest.mark.parametrize("still", [True, False])
-    def test_lost_device_is_reported_for_good(
+    async def test_lost_device_is_reported_for_good(
         self,
+        batcher: Batcher,
         detector: Detector,
         prepared: list[PreparedImage],
         monkeypatch: pytest.MonkeyPatch,
@@ -407,62 +381,52 @@ class TestFailures:
         def explode(*_: object) -> list[Tensor]:
             raise RuntimeError("CUDA error: an illegal memory access")
 
-        monkeypatch.setattr(batcher, "can_compute", lambda _: still)
-
-        async def scenario(batcher: Batcher) -> None:
-            await batcher.score(detector, prepared[0])
-            for _ in range(2):
-                with monkeypatch.context() as patch:
-                    patch.setattr(Scorer, "features", explode)
-                    with pytest.raises(RuntimeError):
-                        await batcher.score(detector, prepared[0])
-            if still:
-                batcher.require_alive()
-                return
+        monkeypatch.setattr(module, "can_compute", lambda _: still)
+        await batcher.score(detector, prepared[0])
+        for _ in range(2):
+            with monkeypatch.context() as patch:
+                patch.setattr(Scorer, "features", explode)
+                with pytest.raises(RuntimeError):
+                    await batcher.score(detector, prepared[0])
+        if still:
+            batcher.require_alive()
+        else:
             assert batcher.lost == "cpu no longer computes: restart the server."
             with pytest.raises(Problem, match="restart the server"):
                 batcher.require_alive()
-
-        run(scenario)
         assert caplog.text.count("no longer computes") == (0 if still else 1)
 
     def test_device_is_probed(self, caplog: pytest.LogCaptureFixture) -> None:
-        assert batcher.can_compute(torch.device("cpu"))
-        assert not batcher.can_compute(torch.device("cuda:99"))
+        assert module.can_compute(torch.device("cpu"))
+        assert not module.can_compute(torch.device("cuda:99"))
         assert "cuda:99" in caplog.text
 
 
-def test_close_finishes_the_batch_and_ends_the_thread(
+async def test_close_finishes_the_batch_and_ends_the_thread(
     detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
 ) -> None:
-    async def main() -> None:
-        batcher = Batcher(16)
-        first = await enter(gate, batcher.score(detector, prepared[0]))
-        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
-        await asyncio.sleep(0)
-        gate.open()
-        assert (await first).batch_size == 1
-        await closing
-        assert batcher.pending == 0
-
     before = set(threading.enumerate())
-    asyncio.run(main())
+    batcher = Batcher(16)
+    first = await enter(gate, batcher.score(detector, prepared[0]))
+    closed = asyncio.create_task(asyncio.to_thread(batcher.close))
+    await asyncio.sleep(0)
+    gate.open()
+    assert (await first).batch_size == 1
+    await closed
+    assert batcher.pending == 0
     assert not [one for one in set(threading.enumerate()) - before if one.name == "inference"]
 
 
-def test_unloaded_model_is_freed_without_another_batch(
-    detector: Detector, prepared: list[PreparedImage]
+async def test_unloaded_model_is_freed_without_another_batch(
+    batcher: Batcher, detector: Detector, prepared: list[PreparedImage]
 ) -> None:
-    async def scenario(batcher: Batcher) -> None:
-        mine = of_category(detector, "mine")
-        gone = weakref.ref(mine)
-        await batcher.score(mine, prepared[0])
-        del mine
+    mine = of_category(detector, "mine")
+    gone = weakref.ref(mine)
+    await batcher.score(mine, prepared[0])
+    del mine
 
-        def freed() -> bool:
-            gc.collect()
-            return gone() is None
+    def freed() -> bool:
+        gc.collect()
+        return gone() is None
 
-        await until(freed)  # the thread drops it some time after its answer
-
-    run(scenario)
+    await until(freed)  # the thread drops it some time after its answer
