@@ -1,7 +1,7 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
@@ -15,6 +15,8 @@ from tests.support.waiting import until
 
 ALL = EventSelector()
 
+pytestmark = pytest.mark.anyio
+
 
 def add(database: Database, *names: str, category: str = "bottle") -> None:
     new = [NewEvent("inspection", category, None, "PASS", json.dumps(name)) for name in names]
@@ -26,20 +28,15 @@ def name(events: list[NumberedEvent]) -> list[str]:
     return [json.loads(event.data) for event in events]
 
 
-def use(
-    database: Database, work: Callable[[Feed], Awaitable[None]], *, readers: int = 3, kept: int = 8
-) -> None:
-    async def do() -> None:
-        feed = Feed(database, readers, kept)
-        await feed.open()
-        try:
-            async with asyncio.timeout(30):
-                await work(feed)
-        finally:
-            await feed.close()
-            database.close()
-
-    asyncio.run(do())
+@asynccontextmanager
+async def opened(database: Database, *, kept: int = 8) -> AsyncIterator[Feed]:
+    feed = Feed(database, 3, kept)
+    await feed.open()
+    try:
+        async with asyncio.timeout(30):
+            yield feed
+    finally:
+        await feed.close()
 
 
 async def take(follow: AsyncIterator[tuple[int, list[NumberedEvent]]], count: int) -> list[str]:
@@ -51,24 +48,22 @@ async def take(follow: AsyncIterator[tuple[int, list[NumberedEvent]]], count: in
     return taken
 
 
-def test_unannounced_events_are_polled(database: Database) -> None:
-    async def work(feed: Feed) -> None:
-        async with aclosing(feed.follow(feed.position, ALL)) as follow:
-            await anext(follow)
-            add(database, "a")
-            assert await take(follow, 1) == ["a"]
-
-    use(database, work)
+async def test_unannounced_events_are_polled(database: Database) -> None:
+    async with opened(database) as feed, aclosing(feed.follow(feed.position, ALL)) as follow:
+        await anext(follow)
+        add(database, "a")
+        assert await take(follow, 1) == ["a"]
 
 
 @pytest.mark.parametrize("after", [0, 3, 19, 20])
-def test_replay_continues_live_without_a_gap(
+async def test_replay_continues_live_without_a_gap(
     database: Database, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "_PAGE", 4)
     expected = [str(i) for i in range(1, 41)]
+    add(database, *expected[:20])
+    async with opened(database, kept=1000) as feed:
 
-    async def work(feed: Feed) -> None:
         async def write() -> None:
             for i in range(21, 41):
                 await asyncio.to_thread(add, database, str(i))
@@ -80,29 +75,24 @@ def test_replay_continues_live_without_a_gap(
             assert await take(follow, 40 - after) == expected[after:]
         await writing
 
-    add(database, *expected[:20])
-    use(database, work, kept=1000)
 
-
-def test_more_new_events_than_a_page_are_all_read(
+async def test_more_new_events_than_a_page_are_all_read(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "_PAGE", 4)
-
-    async def work(feed: Feed) -> None:
-        async with aclosing(feed.follow(feed.position, ALL)) as follow:
-            await anext(follow)
-            add(database, *"abcdef")
-            await until(lambda: feed.position == 6)
-            assert await take(follow, 6) == list("abcdef")
-
-    use(database, work)
+    async with opened(database) as feed, aclosing(feed.follow(feed.position, ALL)) as follow:
+        await anext(follow)
+        add(database, *"abcdef")
+        await until(lambda: feed.position == 6)
+        assert await take(follow, 6) == list("abcdef")
 
 
-def test_heartbeat_comes_without_selected_events(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeat_comes_without_selected_events(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feeds, "HEARTBEAT_SECONDS", 1.0)
+    async with opened(database, kept=1000) as feed:
 
-    async def work(feed: Feed) -> None:
         async def others() -> None:
             while True:
                 add(database, "a")
@@ -120,11 +110,9 @@ def test_heartbeat_comes_without_selected_events(database: Database, monkeypatch
             assert not busy.done()
             busy.cancel()
 
-    use(database, work, kept=1000)
 
-
-def test_slow_reader_is_disconnected_and_can_resume(database: Database) -> None:
-    async def work(feed: Feed) -> None:
+async def test_slow_reader_is_disconnected_and_can_resume(database: Database) -> None:
+    async with opened(database) as feed:
         async with aclosing(feed.follow(feed.position, ALL)) as follow:
             await anext(follow)
             add(database, *map(str, range(9)))  # one more than are kept
@@ -135,13 +123,13 @@ def test_slow_reader_is_disconnected_and_can_resume(database: Database) -> None:
         async with aclosing(feed.follow(0, ALL)) as follow:
             assert await take(follow, 9) == list(map(str, range(9)))
 
-    use(database, work)
 
-
-def test_replay_overtaken_by_deletion_fails(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_replay_overtaken_by_deletion_fails(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feeds, "_PAGE", 4)
-
-    async def work(feed: Feed) -> None:
+    add(database, *map(str, range(20)))
+    async with opened(database) as feed:
         async with aclosing(feed.follow(0, ALL)) as follow:
             assert await take(follow, 4) == list("0123")
             with database.write() as connection:
@@ -150,12 +138,10 @@ def test_replay_overtaken_by_deletion_fails(database: Database, monkeypatch: pyt
                 await anext(follow)
         assert (await feed.kept())[0] == 16
 
-    add(database, *map(str, range(20)))
-    use(database, work)
 
+async def test_end_releases_all_readers(database: Database) -> None:
+    async with opened(database) as feed:
 
-def test_end_releases_all_readers(database: Database) -> None:
-    async def work(feed: Feed) -> None:
         async def listen() -> int:
             return len([None async for _ in feed.follow(feed.position, ALL)])
 
@@ -167,11 +153,9 @@ def test_end_releases_all_readers(database: Database) -> None:
             pass
         assert caught.value.name == "draining"
 
-    use(database, work)
 
-
-def test_readers_are_limited(database: Database) -> None:
-    async def work(feed: Feed) -> None:
+async def test_readers_are_limited(database: Database) -> None:
+    async with opened(database) as feed:
         with feed.reader(), feed.reader(), feed.reader():
             with pytest.raises(Problem) as caught, feed.reader():
                 pass
@@ -179,24 +163,18 @@ def test_readers_are_limited(database: Database) -> None:
             assert "the limit" in caught.value.detail
         assert (feed.readers, feed.dropped["turned_away"]) == (0, 1)
 
-    use(database, work)
 
-
-def test_unavailable_database_loses_no_events(
+async def test_unavailable_database_loses_no_events(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feeds, "POLL_SECONDS", 0.01)
-
-    async def work(feed: Feed) -> None:
-        async with aclosing(feed.follow(feed.position, ALL)) as follow:
-            await anext(follow)
-            real = log.read
-            monkeypatch.setattr(log, "read", None)
-            feed.wake()
-            while "cannot read new events" not in caplog.text:
-                await asyncio.sleep(0.01)
-            monkeypatch.setattr(log, "read", real)
-            add(database, "a")
-            assert await take(follow, 1) == ["a"]
-
-    use(database, work)
+    async with opened(database) as feed, aclosing(feed.follow(feed.position, ALL)) as follow:
+        await anext(follow)
+        real = log.read
+        monkeypatch.setattr(log, "read", None)
+        feed.wake()
+        while "cannot read new events" not in caplog.text:
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(log, "read", real)
+        add(database, "a")
+        assert await take(follow, 1) == ["a"]
