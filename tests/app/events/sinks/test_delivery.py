@@ -1,7 +1,8 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,6 +20,8 @@ from app.events.sinks.sink import DeliveryError, Sink
 from tests.support.waiting import until
 
 INSPECTIONS = EventSelector(kind=frozenset({"inspection"}))
+
+pytestmark = pytest.mark.anyio
 
 
 @dataclass
@@ -66,66 +69,57 @@ def position(database: Database) -> int:
     return number
 
 
-def run(
-    database: Database, sink: Memory, work: Callable[[Delivery], Awaitable[None]] | None = None
-) -> Delivery:
-    """Run a delivery while a scenario runs, then stop it."""
-
-    async def do() -> Delivery:
-        feed = Feed(database, 1)
-        await feed.open()
-        delivery = Delivery(sink, database, feed)
-        await delivery.open()
-        try:
-            async with asyncio.timeout(60):
-                if work is not None:
-                    await work(delivery)
-        finally:
-            await delivery.close()
-            await feed.close()
-        return delivery
-
-    return asyncio.run(do())
+@asynccontextmanager
+async def delivering(database: Database, sink: Memory) -> AsyncIterator[Delivery]:
+    feed = Feed(database, 1)
+    await feed.open()
+    delivery = Delivery(sink, database, feed)
+    await delivery.open()
+    try:
+        async with asyncio.timeout(60):
+            yield delivery
+    finally:
+        await delivery.close()
+        await feed.close()
 
 
-def test_new_sink_starts_now_with_its_selection(database: Database) -> None:
+async def register(database: Database) -> None:
+    """Let a sink begin at the present events, and stop it."""
+    async with delivering(database, Memory()):
+        pass
+
+
+async def test_new_sink_starts_now_with_its_selection(database: Database) -> None:
     add(database, "before")
     sink = Memory()
-
-    async def work(delivery: Delivery) -> None:
+    async with delivering(database, sink) as delivery:
         add(database, "a", "b")
         add(database, "model", kind="model")
         add(database, "c")
         await until(lambda: delivery.lag == 0 and len(sink.got) == 3)
-
-    delivery = run(database, sink, work)
     assert sink.got == [("a", False), ("b", False), ("c", False)]
     assert delivery.counts == {"sent": 3, "retried": 0, "failed": 0, "lost": 0}
     assert position(database) == 5
 
 
-def test_uncertain_events_are_marked_as_redelivered(database: Database) -> None:
+async def test_uncertain_events_are_marked_as_redelivered(database: Database) -> None:
     """The process ends after delivering a page, before storing the position."""
-    run(database, Memory())
+    await register(database)
     add(database, *map(str, range(70)))
     sink = Memory()
-
-    async def work(_: Delivery) -> None:
+    async with delivering(database, sink):
         await until(lambda: len(sink.got) == 70)
         add(database, "new")
         await until(lambda: len(sink.got) == 71)
-
-    run(database, sink, work)
     assert sorted(name for name, again in sink.got if again) == sorted(map(str, range(64)))
 
 
-def test_nothing_is_delivered_without_stored_positions(
+async def test_nothing_is_delivered_without_stored_positions(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Otherwise events after the first page could be redelivered unmarked."""
     sink = Memory()
-
-    async def work(delivery: Delivery) -> None:
+    async with delivering(database, sink) as delivery:
         with database.write() as connection:
             connection.exec_driver_sql("ALTER TABLE deliveries RENAME TO away")
         add(database, "a")
@@ -136,13 +130,11 @@ def test_nothing_is_delivered_without_stored_positions(
         with database.write() as connection:
             connection.exec_driver_sql("ALTER TABLE away RENAME TO deliveries")
         await until(lambda: len(sink.got) == 2 and not delivery.failing)
-
-    run(database, sink, work)
     assert sink.got == [("a", False), ("b", False)]
     assert position(database) == 2
 
 
-def test_stations_are_ordered_and_independent(database: Database) -> None:
+async def test_stations_are_ordered_and_independent(database: Database) -> None:
     stuck = 5
 
     def fails(name: str) -> DeliveryError | None:
@@ -153,14 +145,11 @@ def test_stations_are_ordered_and_independent(database: Database) -> None:
         return None
 
     sink = Memory(fails=fails)
-
-    async def work(_: Delivery) -> None:
+    async with delivering(database, sink):
         for i in range(20):
             for station in ("s1", "s2", None):
                 add(database, f"{station}-{i}", station=station)
         await until(lambda: len(sink.got) == 60)
-
-    run(database, sink, work)
     by_station: dict[str, list[int]] = defaultdict(list)
     for name in sink.names:
         station, number = name.split("-")
@@ -170,34 +159,29 @@ def test_stations_are_ordered_and_independent(database: Database) -> None:
     assert [name for name, again in sink.got if again] == ["s1-0"]
 
 
-def test_unreached_event_is_not_redelivered(database: Database) -> None:
+async def test_unreached_event_is_not_redelivered(database: Database) -> None:
     failures = [DeliveryError("cannot be reached"), DeliveryError("cannot be reached")]
     sink = Memory(attempts=1, fails=lambda _: failures.pop() if failures else None)
-
-    async def work(delivery: Delivery) -> None:
+    async with delivering(database, sink) as delivery:
         add(database, "a")
         await until(lambda: len(sink.got) == 1)
         assert delivery.failure is None
-
-    assert run(database, sink, work).counts["retried"] == 2
+    assert delivery.counts["retried"] == 2
     assert sink.got == [("a", False)]
 
 
 @pytest.mark.parametrize("final", [False, True])
-def test_failed_event_is_recorded_and_skipped(
+async def test_failed_event_is_recorded_and_skipped(
     database: Database, final: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusal = DeliveryError("500", reached=True, counts=True, final=final)
     sink = Memory(fails=lambda name: refusal if name == "b" else None)
-
-    async def work(delivery: Delivery) -> None:
+    async with delivering(database, sink) as delivery:
         add(database, *"ab")
         await until(lambda: (delivery.counts["failed"], delivery.lag) == (1, 0))
         assert delivery.failing  # until something is delivered again
         add(database, "c")
         await until(lambda: len(sink.got) == 2 and not delivery.failing)
-
-    delivery = run(database, sink, work)
     assert sink.asked == ["a", *"b" * (1 if final else 3), "c"]
     assert delivery.counts == {"sent": 2, "retried": 0 if final else 2, "failed": 1, "lost": 0}
     assert position(database) == 3
@@ -207,17 +191,14 @@ def test_failed_event_is_recorded_and_skipped(
     assert (reason, data) == ("500", '"b"')
 
 
-def test_unexpected_error_affects_only_its_event(
+async def test_unexpected_error_affects_only_its_event(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = Memory(fails=lambda name: OverflowError("too large") if name == "b" else None)
-
-    async def work(delivery: Delivery) -> None:
+    async with delivering(database, sink) as delivery:
         add(database, *"abc", station="s1")
         add(database, *"def", station="s2")
         await until(lambda: delivery.counts["sent"] == 5)
-
-    delivery = run(database, sink, work)
     assert sorted(sink.names) == list("acdef")
     assert sink.asked.count("b") == sink.attempts == 3
     assert (delivery.counts["failed"], delivery.counts["retried"]) == (1, 2)
@@ -225,7 +206,7 @@ def test_unexpected_error_affects_only_its_event(
     assert position(database) == 6
 
 
-def test_requested_wait_is_kept_and_later_ones_grow(
+async def test_requested_wait_is_kept_and_later_ones_grow(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = [DeliveryError("429", wait=17.5), *(DeliveryError("500") for _ in range(5))]
@@ -236,12 +217,9 @@ def test_requested_wait_is_kept_and_later_ones_grow(
         waits.append(seconds)
 
     monkeypatch.setattr(Delivery, "_pause", note)
-
-    async def work(_: Delivery) -> None:
+    async with delivering(database, sink):
         add(database, "a")
         await until(lambda: len(sink.got) == 1)
-
-    run(database, sink, work)
     first, *rest = waits
     assert first == 17.5
     # Up to half of each is taken off by chance.
@@ -249,40 +227,30 @@ def test_requested_wait_is_kept_and_later_ones_grow(
         assert longest / 2 <= wait <= longest
 
 
-def test_sink_behind_the_stored_events_counts_the_loss(
+async def test_sink_behind_the_stored_events_counts_the_loss(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run(database, Memory())
+    await register(database)
     add(database, *map(str, range(10)))
     with database.write() as connection:
         log.trim(connection, keep=2, limit=1000)
     sink = Memory()
-
-    async def work(_: Delivery) -> None:
+    async with delivering(database, sink) as delivery:
         await until(lambda: len(sink.got) == 2)
-
-    delivery = run(database, sink, work)
     assert sink.names == ["8", "9"]
     assert delivery.counts["lost"] == 8
     assert "FLOWGAUGE_EVENTS_KEPT" in caplog.text
 
 
-def test_waiting_event_is_not_skipped_at_the_stop(
-    database: Database,
-) -> None:
-    run(database, Memory())
+async def test_waiting_event_is_not_skipped_at_the_stop(database: Database) -> None:
+    await register(database)
     add(database, "stuck", station="s1")
     add(database, "through", station="s2")
     first = Memory(fails=lambda name: DeliveryError("not now") if name == "stuck" else None)
     second = Memory()
-
-    async def one(_: Delivery) -> None:
+    async with delivering(database, first):
         await until(lambda: first.names == ["through"])
-
-    async def both(_: Delivery) -> None:
-        await until(lambda: len(second.got) == 2)
-
-    run(database, first, one)
     assert position(database) == 0
-    run(database, second, both)
+    async with delivering(database, second):
+        await until(lambda: len(second.got) == 2)
     assert sorted(second.names) == ["stuck", "through"]
