@@ -13,6 +13,8 @@ from app.events.log import EventSelector, NewEvent
 from app.events.stream import FeedResponse
 from app.http import responses
 
+pytestmark = pytest.mark.anyio
+
 
 def add(database: Database, count: int) -> None:
     new = [NewEvent("inspection", "bottle", None, "PASS", json.dumps({"n": n})) for n in range(count)]
@@ -42,32 +44,28 @@ class Client:
         return b"".join(message.get("body", b"") for message in self.messages).decode()
 
 
-def use(database: Database, client: Client, act: Callable[[Feed], None] = lambda _: None) -> Feed:
+async def use(database: Database, client: Client, act: Callable[[Feed], None] = lambda _: None) -> Feed:
     """Stream to a client and run an action after its first event."""
-
-    async def do() -> Feed:
-        feed = Feed(database, 1, 100)
-        await feed.open()
-        try:
-            async with asyncio.timeout(30):
-                response = FeedResponse(feed, EventSelector(), 0, None, lambda: True)
-                sending = asyncio.create_task(response({"type": "http"}, client.receive, client.send))
-                while len(client.messages) < 3 and not sending.done():
-                    await asyncio.sleep(0.005)
-                act(feed)
-                await sending
-        finally:
-            assert feed.readers == 0
-            await feed.close()
-        return feed
-
-    return asyncio.run(do())
+    feed = Feed(database, 1, 100)
+    await feed.open()
+    try:
+        async with asyncio.timeout(30):
+            response = FeedResponse(feed, EventSelector(), 0, None, lambda: True)
+            sending = asyncio.create_task(response({"type": "http"}, client.receive, client.send))
+            while len(client.messages) < 3 and not sending.done():
+                await asyncio.sleep(0.005)
+            act(feed)
+            await sending
+    finally:
+        assert feed.readers == 0
+        await feed.close()
+    return feed
 
 
-def test_stream_is_complete(database: Database) -> None:
+async def test_stream_is_complete(database: Database) -> None:
     add(database, 2)
     client = Client()
-    feed = use(database, client, Feed.end)
+    feed = await use(database, client, Feed.end)
     first, second = feed.cursors.at(1), feed.cursors.at(2)
     assert client.messages[0]["status"] == 200
     told = [block for block in client.text.split("\n\n") if "event: position" not in block]
@@ -82,13 +80,13 @@ def test_stream_is_complete(database: Database) -> None:
     assert feed.sent == 2
 
 
-def test_stalled_reader_is_disconnected(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stalled_reader_is_disconnected(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses, "STALLED_SECONDS", 0.05)
     add(database, 500)
     with pytest.raises(ClientDisconnect):
-        use(database, Client(takes=3))
+        await use(database, Client(takes=3))
 
 
-def test_departed_reader_is_released(database: Database) -> None:
+async def test_departed_reader_is_released(database: Database) -> None:
     client = Client()
-    assert use(database, client, lambda _: client.leave.set()).dropped["slow"] == 0
+    assert (await use(database, client, lambda _: client.leave.set())).dropped["slow"] == 0

@@ -29,6 +29,8 @@ ENDS: dict[View, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 }
 PATIENCE = 10  # seconds until a test gives up
 
+pytestmark = pytest.mark.anyio
+
 
 class Held(InspectionFiles):
     """Files whose reading waits for the test."""
@@ -160,32 +162,24 @@ async def refused(drawer: Drawer, kept: DrawingSource) -> None:
     assert str(caught.value) == "32 images wait to be drawn, the limit; try again later."
 
 
-def test_drawings_beyond_the_limit_are_refused(drawer: Drawer, held: Held) -> None:
+async def test_drawings_beyond_the_limit_are_refused(drawer: Drawer, held: Held) -> None:
     kept = keep(held, encoded(60, 40))
-
-    async def work() -> None:
-        for _ in range(2):
-            requests = await fill(drawer, held, kept)
-            await refused(drawer, kept)  # which takes no place, and gives none away
-            await refused(drawer, kept)
-            held.release.set()
-            assert all(await asyncio.gather(*requests))
-
-    asyncio.run(asyncio.wait_for(work(), 2 * PATIENCE))
-
-
-def test_cancelled_drawing_frees_its_place(drawer: Drawer, held: Held) -> None:
-    kept = keep(held, encoded(60, 40))
-
-    async def work() -> None:
-        *requests, leaving = await fill(drawer, held, kept)
-        leaving.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await leaving
-        requests.append(asyncio.create_task(drawer.draw("heatmap", kept)))
-        await asyncio.create_task(refused(drawer, kept))
+    for _ in range(2):
+        requests = await fill(drawer, held, kept)
+        await refused(drawer, kept)  # which takes no place, and gives none away
+        await refused(drawer, kept)
         held.release.set()
         assert all(await asyncio.gather(*requests))
 
-    asyncio.run(asyncio.wait_for(work(), 2 * PATIENCE))
+
+async def test_cancelled_drawing_frees_its_place(drawer: Drawer, held: Held) -> None:
+    kept = keep(held, encoded(60, 40))
+    *requests, leaving = await fill(drawer, held, kept)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    requests.append(asyncio.create_task(drawer.draw("heatmap", kept)))
+    await asyncio.create_task(refused(drawer, kept))
+    held.release.set()
+    assert all(await asyncio.gather(*requests))
     assert held.reads == MAX_WAITING

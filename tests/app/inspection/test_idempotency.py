@@ -1,6 +1,7 @@
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ __all__ = ["make_entry"]
 
 REQUEST = "a" * 64
 
+pytestmark = pytest.mark.anyio
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
@@ -28,7 +31,6 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def keyed(make_entry: MakeEntry) -> Callable[..., HistoryEntry]:
-
     def make(key: str = "P-1", key_id: str | None = None) -> HistoryEntry:
         return make_entry(idempotency_key=key, key_id=key_id, request_sha256=REQUEST)
 
@@ -57,32 +59,28 @@ class Line:
             return connection.scalars(select(inspections.c.id).order_by(inspections.c.id)).all()
 
 
-def use(settings: Settings, work: Callable[[Line], Awaitable[None]]) -> None:
-    async def do() -> None:
-        history = History(settings)
-        await history.open()
-        try:
-            await work(Line(history))
-        finally:
-            await history.close()
-
-    asyncio.run(do())
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Line]:
+    history = History(settings)
+    await history.open()
+    try:
+        yield Line(history)
+    finally:
+        await history.close()
 
 
-def test_repeated_requests_get_the_first_answer(
+async def test_repeated_requests_get_the_first_answer(
     settings: Settings, keyed: Callable[..., HistoryEntry]
 ) -> None:
-    async def work(line: Line) -> None:
+    async with opened(settings) as line:
         answers = await asyncio.gather(*(line.send(keyed()) for _ in range(20)))
         answers.append(await line.send(keyed()))
         assert len(set(answers)) == 1
         await line.history.wait_until_filed()
         assert line.kept() == answers[:1]
 
-    use(settings, work)
 
-
-def test_cancelled_request_is_not_inspected_again(
+async def test_cancelled_request_is_not_inspected_again(
     settings: Settings, keyed: Callable[..., HistoryEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk stalls, and the client repeats the request."""
@@ -95,8 +93,7 @@ def test_cancelled_request_is_not_inspected_again(
         append(journal, record)
 
     monkeypatch.setattr(Journal, "append", stalled)
-
-    async def work(line: Line) -> None:
+    async with opened(settings) as line:
         sent = asyncio.create_task(line.send(first))
         assert await asyncio.to_thread(writing.wait, 60)
         sent.cancel()
@@ -109,30 +106,27 @@ def test_cancelled_request_is_not_inspected_again(
         await line.history.wait_until_filed()
         assert line.kept() == [first.row["id"]]
 
-    use(settings, work)
 
-
-def test_inspections_continue_without_the_database(
+async def test_inspections_continue_without_the_database(
     postgres: Postgres, tmp_path: Path, keyed: Callable[..., HistoryEntry]
 ) -> None:
     before, during = keyed("before"), keyed("during")
-
-    async def work(line: Line) -> None:
-        await line.send(before)
-        await line.history.wait_until_filed()
-        postgres.stop()
-        try:
-            # Unknown, at once by several: inspected, once. What was answered before is remembered.
-            answers = await asyncio.gather(line.send(during), *(line.send(keyed("during")) for _ in range(5)))
-            assert answers == [during.row["id"]] * 6
-            assert await line.send(keyed("before")) == before.row["id"]
-            with pytest.raises(Problem) as refused:
-                await line.send(keyed("before"), "b" * 64)
-            assert refused.value.name == "idempotency-key-reused"
-        finally:
-            postgres.start()
-        await line.history.wait_until_filed()
-        assert line.kept() == [before.row["id"], during.row["id"]]
-
     with postgres.database() as url:
-        use(Settings(history=tmp_path, database=url), work)
+        async with opened(Settings(history=tmp_path, database=url)) as line:
+            await line.send(before)
+            await line.history.wait_until_filed()
+            postgres.stop()
+            try:
+                # Unknown, at once by several: inspected, once. What was answered before is remembered.
+                answers = await asyncio.gather(
+                    line.send(during), *(line.send(keyed("during")) for _ in range(5))
+                )
+                assert answers == [during.row["id"]] * 6
+                assert await line.send(keyed("before")) == before.row["id"]
+                with pytest.raises(Problem) as refused:
+                    await line.send(keyed("before"), "b" * 64)
+                assert refused.value.name == "idempotency-key-reused"
+            finally:
+                postgres.start()
+            await line.history.wait_until_filed()
+            assert line.kept() == [before.row["id"], during.row["id"]]

@@ -2,14 +2,16 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pytest
 
 from app.scheduling.thread_pool import FairThreadPool, TimedResult
+
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -38,21 +40,18 @@ class Hold:
         self._release.set()
 
 
-def held(pool: FairThreadPool, scenario: Callable[[Hold], Coroutine[Any, Any, None]]) -> None:
-    """Run a scenario while the pool's thread is held."""
-
-    async def main() -> None:
-        hold = Hold()
-        running = await hold.begin(pool)
-        await scenario(hold)
-        hold.release()
-        await running
-
-    asyncio.run(main())
+@asynccontextmanager
+async def held(pool: FairThreadPool) -> AsyncIterator[Hold]:
+    """Hold the pool's thread within the block, or until it is released."""
+    hold = Hold()
+    running = await hold.begin(pool)
+    yield hold
+    hold.release()
+    await running
 
 
-def test_categories_take_turns_and_wait_is_timed(pool: FairThreadPool) -> None:
-    async def scenario(hold: Hold) -> None:
+async def test_categories_take_turns_and_wait_is_timed(pool: FairThreadPool) -> None:
+    async with held(pool) as hold:
         done = list[str]()
         names = ["big", "big", "big", "small"]
         jobs = [asyncio.ensure_future(pool.run(name, partial(done.append, name))) for name in names]
@@ -62,13 +61,10 @@ def test_categories_take_turns_and_wait_is_timed(pool: FairThreadPool) -> None:
         assert done[:2] == ["big", "small"]
         assert all(one.waited > one.took >= 0 for one in timed)
 
-    held(pool, scenario)
 
-
-def test_cancelled_jobs_are_never_run_and_freed(pool: FairThreadPool) -> None:
+async def test_cancelled_jobs_are_never_run_and_freed(pool: FairThreadPool) -> None:
     """Otherwise uncounted uploads of departed clients would fill the memory."""
-
-    async def scenario(hold: Hold) -> None:
+    async with held(pool) as hold:
         upload = np.zeros(1000)
         alive = weakref.ref(upload)
         left = asyncio.ensure_future(pool.run("a", partial(len, upload)))
@@ -85,38 +81,31 @@ def test_cancelled_jobs_are_never_run_and_freed(pool: FairThreadPool) -> None:
         hold.release()
         assert (await kept).value == "kept"
 
-    held(pool, scenario)
 
-
-def test_failing_job_fails_alone_and_is_freed(pool: FairThreadPool) -> None:
+async def test_failing_job_fails_alone_and_is_freed(pool: FairThreadPool) -> None:
     def fail(upload: object) -> None:
         raise ValueError(str(upload))
 
     class Upload:
         pass
 
-    async def scenario() -> None:
-        upload = Upload()
-        alive = weakref.ref(upload)
-        gc.disable()
-        try:
-            with pytest.raises(ValueError, match="Upload"):
-                await pool.run("a", partial(fail, upload))
-            del upload
-            await pool.run("a", lambda: None)
-            assert alive() is None
-        finally:
-            gc.enable()
-
-    asyncio.run(scenario())
+    upload = Upload()
+    alive = weakref.ref(upload)
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="Upload"):
+            await pool.run("a", partial(fail, upload))
+        del upload
+        await pool.run("a", lambda: None)
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
-def test_close_finishes_running_jobs(pool: FairThreadPool) -> None:
-    async def scenario(hold: Hold) -> None:
+async def test_close_finishes_running_jobs(pool: FairThreadPool) -> None:
+    async with held(pool) as hold:
         closing = asyncio.ensure_future(asyncio.to_thread(pool.close))
         await asyncio.sleep(0)
         assert not closing.done()
         hold.release()
         await closing
-
-    held(pool, scenario)
