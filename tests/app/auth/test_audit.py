@@ -19,7 +19,7 @@ from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from tests.app.support.bundles import copy_version
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 CHANGE = {"target_fpr": 0.3, "reason": "too strict"}
 
@@ -116,7 +116,8 @@ def test_action_without_a_log_is_refused(app: FastAPI, client: TestClient) -> No
     assert client.get("/v1/models/tiny").json()["versions"][0]["loaded"]
 
 
-def test_interrupted_action_stays_begun(audit: Audit) -> None:
+@pytest.mark.anyio
+async def test_interrupted_action_stays_begun(audit: Audit) -> None:
     app = FastAPI()
     app.state.audit = audit
     state = {"request_id": "r-1", "caller": ANONYMOUS}
@@ -126,15 +127,11 @@ def test_interrupted_action_stays_begun(audit: Audit) -> None:
         async with audited(request, "model.unload", "tiny/v1"):
             await asyncio.sleep(60)
 
-    async def scenario() -> None:
-        task = asyncio.create_task(act())
-        while not audit.page(1):
-            await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(scenario())
+    task = asyncio.create_task(act())
+    await until(lambda: audit.page(1) != [])
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     [entry] = audit.page(10)
     assert (entry.outcome, entry.request_id) == ("begun", "r-1")
 

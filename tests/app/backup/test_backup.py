@@ -124,38 +124,34 @@ def test_history_in_postgresql_is_restored_into_postgresql(
         restore_snapshot(place(tmp_path / "sqlite"), plant.folder, name)
 
 
-def test_snapshot_taken_under_load_has_all_that_was_answered(
+@pytest.mark.anyio
+async def test_snapshot_taken_under_load_has_all_that_was_answered(
     tmp_path: Path, make_entry: MakeEntry, tiny_bundle_store: Path
 ) -> None:
     settings = Settings(history=tmp_path / "history", models=tiny_bundle_store)
     folder = BackupFolder(tmp_path / "backup")
     answered: list[str] = []
+    history = History(settings)
+    await history.open()
+    done = False
 
-    async def scenario() -> tuple[str, list[str]]:
-        history = History(settings)
-        await history.open()
-        done = False
+    async def work() -> None:
+        while not done:
+            entry = make_entry()
+            await history.record(entry)
+            answered.append(entry.row["id"])
 
-        async def work() -> None:
-            while not done:
-                entry = make_entry()
-                await history.record(entry)
-                answered.append(entry.row["id"])
-
-        working = [asyncio.create_task(work()) for _ in range(4)]
-        await until(lambda: len(answered) > 20)
-        before = answered[:]
-        name, _ = await asyncio.to_thread(create_snapshot, settings, folder)
-        done = True
-        await asyncio.gather(*working)
-        await history.close()
-        return name, before
-
-    name, before = asyncio.run(scenario())
+    working = [asyncio.create_task(work()) for _ in range(4)]
+    await until(lambda: len(answered) > 20)
+    before = answered[:]
+    name, _ = await asyncio.to_thread(create_snapshot, settings, folder)
+    done = True
+    await asyncio.gather(*working)
+    await history.close()
     assert folder.verify(name) == []
     restored = place(tmp_path / "new")
     restore_snapshot(restored, folder, name)
-    kept = kept_after_start(restored)
+    kept = await asyncio.to_thread(kept_after_start, restored)
     assert set(before) <= set(kept)
     pictures = InspectionFiles(restored.history)
     assert all(pictures.read_score_map(identifier) is not None for identifier in kept)

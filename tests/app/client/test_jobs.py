@@ -1,6 +1,5 @@
 """Jobs by the clients and by `flowgauge jobs`, against a server whose jobs run a script."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,15 +59,12 @@ def test_client_starts_follows_and_cancels(url: str, tmp_path: Path) -> None:
             [*client.follow_job("none")]
 
 
-def test_asynchronous_client_follows_to_the_end(url: str, tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_asynchronous_client_follows_to_the_end(url: str, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
-
-    async def follow() -> list[Job | JobLines]:
-        async with AsyncClient(url) as client:
-            job = await client.start_job("evaluate", "bottle")
-            return [news async for news in client.follow_job(job.id)]
-
-    news = asyncio.run(follow())
+    async with AsyncClient(url) as client:
+        job = await client.start_job("evaluate", "bottle")
+        news = [news async for news in client.follow_job(job.id)]
     assert isinstance(news[-1], Job)
     assert (news[-1].state, news[-1].result) == ("succeeded", {"summary": {"recall": 1}})
 

@@ -1,6 +1,5 @@
 """Products by the clients and by `flowgauge products`, against a server."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from app.client import AsyncClient, Client, ConflictError, ImageLabel, NotFoundError, ProductImage
+from app.client import AsyncClient, Client, ConflictError, ImageLabel, NotFoundError
 from app.commands.products import app as command
 from app.main import create_app
 from app.settings import Settings
@@ -65,14 +64,12 @@ def test_client_teaches_a_product(url: str, images: Path) -> None:
             client.product("cap")
 
 
-def test_asynchronous_client_iterates_over_images(url: str, images: Path) -> None:
-    async def names() -> list[ProductImage]:
-        async with AsyncClient(url) as client:
-            await client.create_product("cap")
-            await client.add_images("cap", {"a": images / "00.png", "b": images / "01.png"})
-            return [image async for image in client.product_images("cap")]
-
-    assert [image.name for image in asyncio.run(names())] == ["b", "a"]
+@pytest.mark.anyio
+async def test_asynchronous_client_iterates_over_images(url: str, images: Path) -> None:
+    async with AsyncClient(url) as client:
+        await client.create_product("cap")
+        await client.add_images("cap", {"a": images / "00.png", "b": images / "01.png"})
+        assert [image.name async for image in client.product_images("cap")] == ["b", "a"]
 
 
 def run(url: str, *arguments: str | Path, code: int = 0) -> Result:

@@ -22,6 +22,7 @@ from app.schemas.deletions import HeldDeletion
 from app.settings import Settings
 from tests.app.history.rows import add, row
 from tests.support.postgres import Postgres
+from tests.support.waiting import until
 
 DAY = 24 * 3_600_000
 IMAGE = b"p" * 900  # with its map of 100 bytes: 1000
@@ -350,29 +351,23 @@ def test_newest_events_stay(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None
     assert [event.data for event in left] == [str(number) for number in range(1000, 2000)]
 
 
-def test_retention_continues_after_failure_and_confirmation(
+@pytest.mark.anyio
+async def test_retention_continues_after_failure_and_confirmation(
     kept: Kept, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept.add_many(150, days_old=5)
     stuck = kept.history.files.map_path(min(kept.rows()))
     stuck.unlink()
     stuck.mkdir()
-
-    async def run() -> None:
-        made = kept.made(retention_pass_days=1)
-        task = asyncio.create_task(made.run())
-        for obstacle in (True, False):
-            while not kept.guard.held():
-                await asyncio.sleep(0.01)
-            if not obstacle:
-                stuck.rmdir()
-            made.confirm("age")
-            while obstacle and "retention could not delete" not in caplog.text:
-                await asyncio.sleep(0.01)
-            if obstacle:
-                made._wake.set()  # a minute later
-        while kept.rows():
-            await asyncio.sleep(0.01)
-        task.cancel()
-
-    asyncio.run(asyncio.wait_for(run(), 60))
+    made = kept.made(retention_pass_days=1)
+    task = asyncio.create_task(made.run())
+    for obstacle in (True, False):
+        await until(lambda: kept.guard.held() != [])
+        if not obstacle:
+            stuck.rmdir()
+        made.confirm("age")
+        if obstacle:
+            await until(lambda: "retention could not delete" in caplog.text)
+            made._wake.set()  # a minute later
+    await until(lambda: kept.rows() == {})
+    task.cancel()
