@@ -14,13 +14,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.app.conftest import serve_http as serve_http  # the fixtures
-from tests.docs.console import (
-    ROOT,
-    Step,
-    assert_output,
-    console_steps,
-    run_command,
-)
+from tests.docs.console import ROOT, Step, assert_output, console_steps, run_command
 from tests.examples.conftest import curl as curl
 from tests.examples.conftest import url as url
 from tests.support.mosquitto import Mosquitto, Subscriber, subscribed

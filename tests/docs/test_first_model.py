@@ -7,13 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import flowgauge
-from tests.docs.console import (
-    ROOT,
-    Step,
-    assert_output,
-    console_steps,
-    run_command,
-)
+from tests.docs.console import ROOT, Step, assert_output, console_steps, run_command
 from tests.support.server import Server
 from training.config.load_config import dump_config
 from training.config.run_config import RunConfig

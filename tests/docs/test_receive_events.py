@@ -34,9 +34,7 @@ def verify() -> Callable[[str, dict[str, str], bytes], bool]:
     return receiver
 
 
-def test_receiver_accepts_only_our_messages(
-    verify: Callable[[str, dict[str, str], bytes], bool],
-) -> None:
+def test_receiver_accepts_only_our_messages(verify: Callable[[str, dict[str, str], bytes], bool]) -> None:
     key, body, now = read_secret(SECRET), b'{"type": "inspection"}', int(time.time())
     headers = sign(key, "0193a6b2", now, body)
     assert verify(SECRET, headers, body)

@@ -6,12 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from flows import (
-    DiagonalNormal,
-    StandardLogistic,
-    StandardNormal,
-    standard_normal_log_prob,
-)
+from flows import DiagonalNormal, StandardLogistic, StandardNormal, standard_normal_log_prob
 
 
 @pytest.mark.parametrize("event", [(1,), (4,), (3, 2, 5)])

@@ -11,16 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import (
-    Browser,
-    ConsoleMessage,
-    Dialog,
-    Locator,
-    Page,
-    Response,
-    Route,
-    expect,
-)
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Page, Response, Route, expect
 
 from app.schemas.access import Role
 from tests.support.server import Server

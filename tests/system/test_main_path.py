@@ -20,9 +20,7 @@ from tests.system.processes import FlowGauge
 def posted(client: httpx.Client, picture: Path) -> dict[str, Any]:
     """Return the server's answer to an image sent as raw bytes."""
     answer = client.post(
-        "/v1/models/tiny/predict",
-        content=picture.read_bytes(),
-        headers={"Content-Type": "image/png"},
+        "/v1/models/tiny/predict", content=picture.read_bytes(), headers={"Content-Type": "image/png"}
     )
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()

@@ -11,17 +11,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from app.auth.sessions import COOKIE
 from app.schemas.access import Role
 from tests.support.server import Server
-from tests.system.pages import (
-    TIMEOUT_MS,
-    Site,
-    drop,
-    enter_key,
-    inspect,
-    opened,
-    serious,
-    site,
-    until_held,
-)
+from tests.system.pages import TIMEOUT_MS, Site, drop, enter_key, inspect, opened, serious, site, until_held
 from tests.system.processes import FlowGauge
 
 expect.set_options(timeout=TIMEOUT_MS)

@@ -30,8 +30,7 @@ def check_images(
     shown: Annotated[int, typer.Option(help="Most findings of each kind to print.", min=1)] = 10,
     threads: Annotated[int, typer.Option(help="Images decoded at a time.", min=1)] = 2,
     sample_bits: Annotated[
-        int,
-        typer.Option(help="Bits of a 16-bit sample that the camera uses, e.g. 12.", min=8, max=16),
+        int, typer.Option(help="Bits of a 16-bit sample that the camera uses, e.g. 12.", min=8, max=16)
     ] = 16,
     progress: ProgressFormat = "text",
 ) -> None:

@@ -26,8 +26,7 @@ Version = Annotated[
 Out = Annotated[Path, typer.Option(help="Folder of the results, in OUT/CATEGORY/VERSION.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")]
 Compare = Annotated[
-    bool,
-    typer.Option("--compare", help="Also measure anomalib's PaDiM and PatchCore on the same images."),
+    bool, typer.Option("--compare", help="Also measure anomalib's PaDiM and PatchCore on the same images.")
 ]
 ComparePython = Annotated[
     Path | None, typer.Option(help="Python that has anomalib; by default the current one.")

@@ -19,8 +19,7 @@ Categories = Annotated[list[str] | None, typer.Option(help="Name of the category
 All = Annotated[bool, typer.Option("--all", help="Train all categories of the data folder.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file of the run.")]
 Preset = Annotated[
-    str | None,
-    typer.Option(help="Preset of `flowgauge backbones list`; the YAML overrides it."),
+    str | None, typer.Option(help="Preset of `flowgauge backbones list`; the YAML overrides it.")
 ]
 Models = Annotated[
     Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder that the model is published to.")

@@ -107,11 +107,7 @@ def fit(
 
 
 def _fit(
-    flow: Flow,
-    train: Tensor,
-    validation: Tensor,
-    settings: FitSettings,
-    on_point: Callable[[FitPoint], None],
+    flow: Flow, train: Tensor, validation: Tensor, settings: FitSettings, on_point: Callable[[FitPoint], None]
 ) -> list[FitPoint]:
     optimiser = torch.optim.AdamW(flow.parameters(), lr=settings.learning_rate, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)

@@ -143,13 +143,7 @@ def test_settings_decide_here_as_on_a_server(run: Run, folder: Path, store: Path
 
 
 @pytest.mark.parametrize("remote", [False, True])
-def test_version_can_be_named(
-    run: Run,
-    folder: Path,
-    store: Path,
-    remote: bool,
-    serve_http: Serve,
-) -> None:
+def test_version_can_be_named(run: Run, folder: Path, store: Path, remote: bool, serve_http: Serve) -> None:
     copy_version(store, "other")
 
     def versions(*options: str) -> set[str]:

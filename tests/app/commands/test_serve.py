@@ -162,9 +162,7 @@ def starting(
 
 
 def test_serves_says_where_to_go_and_stops_cleanly(
-    tmp_path: Path,
-    store: Path,
-    tiny_images: dict[str, list[bytes]],
+    tmp_path: Path, store: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:
     (copy_version(store, "v1", "bad") / bundle.FLOW).write_bytes(b"damaged")
     models_folder.activate(store, "bad", "v1")

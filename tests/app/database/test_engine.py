@@ -9,13 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, inspect, make_url, select, text
 
-from app.database.engine import (
-    Database,
-    DatabaseDamaged,
-    DatabaseError,
-    DatabaseUnavailable,
-    redact_url,
-)
+from app.database.engine import Database, DatabaseDamaged, DatabaseError, DatabaseUnavailable, redact_url
 from app.database.tables import REVISION, audit, inspections
 from tests.app.history.rows import add, row
 from tests.support.postgres import Postgres

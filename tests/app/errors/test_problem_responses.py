@@ -23,8 +23,7 @@ def test_error_is_mapped_to_a_problem(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["/nothing", "/v1", "/v1/models/", "/v1/models/tiny/", "/v1/models/tiny/version", "/%00%0a%ff"],
+    "path", ["/nothing", "/v1", "/v1/models/", "/v1/models/tiny/", "/v1/models/tiny/version", "/%00%0a%ff"]
 )
 def test_unknown_path_is_not_found(service: TestClient, path: str) -> None:
     response = service.get(path)

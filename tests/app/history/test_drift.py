@@ -64,8 +64,7 @@ def alarms_within(drift: DriftMonitor, stream: Sequence[Row], parts: int = 20) -
 
 
 @pytest.mark.parametrize(
-    ("n_calibration", "ties"),
-    [(8, True), (40, False), pytest.param(200, True, marks=pytest.mark.slow)],
+    ("n_calibration", "ties"), [(8, True), (40, False), pytest.param(200, True, marks=pytest.mark.slow)]
 )
 def test_exchangeable_streams_keep_the_alarm_rate(n_calibration: int, ties: bool) -> None:
     rng = np.random.default_rng(n_calibration)

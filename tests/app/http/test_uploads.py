@@ -239,8 +239,7 @@ def test_small_body_is_limited_to_the_byte() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kept"),
-    [("a/b\\c.png", "c.png"), ("line\nbreak.png", None), ("folder/", None), (None, None)],
+    ("name", "kept"), [("a/b\\c.png", "c.png"), ("line\nbreak.png", None), ("folder/", None), (None, None)]
 )
 def test_only_the_last_part_of_a_file_name_is_kept(name: str | None, kept: str | None) -> None:
     assert UploadedFile(name, b"").base_name == kept

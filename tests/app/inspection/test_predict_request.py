@@ -78,10 +78,7 @@ Serve = Callable[..., AbstractContextManager[Service]]
 
 
 @pytest.fixture
-def serve(
-    store: Path,
-    serve_http: Callable[[FastAPI], AbstractContextManager[str]],
-) -> Serve:
+def serve(store: Path, serve_http: Callable[[FastAPI], AbstractContextManager[str]]) -> Serve:
     """Start a service with all models loaded."""
     for category in ("big", "small"):
         copy_version(store, "v1", category)

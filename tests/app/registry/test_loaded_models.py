@@ -96,11 +96,7 @@ class TestLoading:
 
 class TestWhileAnotherBecomesActive:
     async def test_old_version_serves_until_new_one_is_loaded(
-        self,
-        store: Path,
-        first: str,
-        monkeypatch: pytest.MonkeyPatch,
-        loaded_models: LoadedModels,
+        self, store: Path, first: str, monkeypatch: pytest.MonkeyPatch, loaded_models: LoadedModels
     ) -> None:
         load, go_on = Detector.load, threading.Event()
 

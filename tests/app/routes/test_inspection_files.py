@@ -137,12 +137,7 @@ class TestGone:
 
     @pytest.mark.parametrize(("lost", "whole"), [("source", "map.npy"), ("map.npy", "source")])
     def test_a_file_that_the_disk_has_lost(
-        self,
-        own: TestClient,
-        tiny_images: Images,
-        lost: str,
-        whole: str,
-        caplog: pytest.LogCaptureFixture,
+        self, own: TestClient, tiny_images: Images, lost: str, whole: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Nobody has removed it, so it is no 404, and nothing is shown that was not kept."""
         answer = predict(own, tiny_images["good"][0]).json()

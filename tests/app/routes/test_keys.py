@@ -66,8 +66,7 @@ def test_refuses_what_is_out_of_range(keyed: Keyed, wrong: dict[str, object]) ->
 
 
 @pytest.mark.parametrize(
-    ("key_id", "status"),
-    [("0" * 16, 404), ("%00", 400), ("0" * 17, 400), ("0" * 15 + "%0a", 400)],
+    ("key_id", "status"), [("0" * 16, 404), ("%00", 400), ("0" * 17, 400), ("0" * 15 + "%0a", 400)]
 )
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_there_is_no_such_key(keyed: Keyed, method: str, key_id: str, status: int) -> None:

@@ -71,9 +71,7 @@ class TestIdempotency:
         names = [r"C:\images\top.png", "other.png", None]
         answers = [
             client.post(
-                PREDICT,
-                files={"file": (name, tiny_images["good"][0])},
-                headers={"Idempotency-Key": key},
+                PREDICT, files={"file": (name, tiny_images["good"][0])}, headers={"Idempotency-Key": key}
             ).json()
             for name, key in zip(names, ("k", "k", "l"), strict=True)
         ]

@@ -81,12 +81,7 @@ def test_images_are_stored_listed_and_returned(cap: TestClient, tiny_images: Ima
     good = tiny_images["good"][:3]
     first, *_ = stored(cap, *good, source="camera", part_id="P-1")
     assert first["sha256"] == sha256(good[0])
-    assert (first["name"], first["width"], first["height"], first["bytes"]) == (
-        "0.png",
-        64,
-        64,
-        len(good[0]),
-    )
+    assert (first["name"], first["width"], first["height"], first["bytes"]) == ("0.png", 64, 64, len(good[0]))
     assert (first["label"], first["kind"], first["excluded"], first["findings"]) == ("good", None, False, [])
     assert (first["source"], first["part_id"], first["inspection_id"]) == ("camera", "P-1", None)
     stored(cap, tiny_images["defect"][0], label="defect", kind="scratch")

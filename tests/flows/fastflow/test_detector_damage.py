@@ -140,10 +140,7 @@ def test_damaged_or_swapped_golden_images_are_rejected(tiny: Path, refused: Refu
             lambda bundle: change_flow(bundle, lambda state: state[MEAN].add_(1e-7)),
             r"flow\.safetensors was changed",
         ),
-        (
-            lambda bundle: edit(bundle, put("metrics", fit_nll=0.0)),
-            "was changed while it was read",
-        ),
+        (lambda bundle: edit(bundle, put("metrics", fit_nll=0.0)), "was changed while it was read"),
         (
             lambda bundle: (bundle / "golden/0.png").write_bytes(png(picture(99))),
             r"golden/0\.png was changed",

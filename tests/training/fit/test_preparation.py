@@ -32,10 +32,7 @@ def prepare(tmp_path: Path, silent: Silent) -> Callable[..., Run]:
 
 
 def test_auto_geometry_equals_the_same_input_given(prepare: Callable[..., Run]) -> None:
-    chosen, given = (
-        prepare(),
-        prepare(geometry={"fit": "stretch"}, input_size=[256, 320]),
-    )
+    chosen, given = (prepare(), prepare(geometry={"fit": "stretch"}, input_size=[256, 320]))
     assert (chosen.input_size, chosen.geometry) == ((256, 320), Geometry(fit="stretch"))
     assert chosen.config == given.config
     assert chosen.identity == given.identity

@@ -44,11 +44,7 @@ def odd_sizes(train: Sequence[ImageStatistics], others: Sequence[NamedStatistics
         side, aspect = np.exp(middle)
         rest = f"the rest vary around {side * aspect**0.5:.0f}x{side / aspect**0.5:.0f}"
     return [
-        DataFinding(
-            kind="size",
-            files=[name],
-            message=f"{name} is {p.size[1]}x{p.size[0]}, {rest}",
-        )
+        DataFinding(kind="size", files=[name], message=f"{name} is {p.size[1]}x{p.size[0]}, {rest}")
         for name, p in odd
     ]
 

@@ -75,13 +75,7 @@ def test_overlay_is_written_on_request(client: Client, tmp_path: Path, tiny_imag
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "unsupported-media-type",
-        "undecodable-image",
-        "invalid-request",
-        "too-large",
-        "idempotency-key-reused",
-    ],
+    ["unsupported-media-type", "undecodable-image", "invalid-request", "too-large", "idempotency-key-reused"],
 )
 def test_problem_of_the_image_is_its_outcome(
     client: Client, network: Network, tmp_path: Path, name: problems.ProblemName

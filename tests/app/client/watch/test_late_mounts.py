@@ -41,8 +41,7 @@ def test_images_are_moved_after_the_taken_folder_is_gone(
         match how:
             case "empty folders":
                 subprocess.run(
-                    ["find", folder, "-mindepth", "1", "-type", "d", "-empty", "-delete"],
-                    check=True,
+                    ["find", folder, "-mindepth", "1", "-type", "d", "-empty", "-delete"], check=True
                 )
             case "all that is ours":
                 shutil.rmtree(folder / OWN)

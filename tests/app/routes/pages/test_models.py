@@ -76,12 +76,7 @@ def test_an_empty_models_folder_is_no_error(keyed: Keyed) -> None:
     ],
 )
 def test_a_page_offers_what_the_role_may_do(
-    served: Keyed,
-    store: Path,
-    role: str,
-    slider: int,
-    saves: int,
-    activates: int,
+    served: Keyed, store: Path, role: str, slider: int, saves: int, activates: int
 ) -> None:
     copy_version(store, "20990101T000000-abcdef")
     shown = text(served, "/models/tiny", role)
@@ -120,10 +115,7 @@ def test_a_stations_damaged_calibration_does_not_hide_the_others(served: Keyed, 
     ("precision", "shown"), [("float32", "111.00"), ("bfloat16", "222.00"), ("openvino-bfloat16", "111.00")]
 )
 def test_versions_show_thresholds_of_the_serving_engine(
-    store: Path,
-    tmp_path: Path,
-    precision: Precision,
-    shown: str,
+    store: Path, tmp_path: Path, precision: Precision, shown: str
 ) -> None:
     """Those of float32 where a version has none for it."""
 
@@ -183,9 +175,7 @@ def test_refused_version_and_its_substitute_are_named(store: Path, tmp_path: Pat
 
 
 def test_an_active_version_that_is_not_loaded_yet(
-    store: Path,
-    tmp_path: Path,
-    tiny_images: dict[str, list[bytes]],
+    store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:
     """As after a training beside the server, until something is asked of the category."""
     first = models_folder.resolve(store, "tiny").name

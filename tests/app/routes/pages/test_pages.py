@@ -69,10 +69,7 @@ def test_the_navigation_offers_what_the_role_may_see(keyed: Keyed, role: Role) -
 class TestLoggingIn:
     @pytest.mark.parametrize(
         ("path", "wanted"),
-        [
-            ("/", "/"),
-            ("/?category=bottle&station=line%203", "/%3Fcategory%3Dbottle%26station%3Dline%25203"),
-        ],
+        [("/", "/"), ("/?category=bottle&station=line%203", "/%3Fcategory%3Dbottle%26station%3Dline%25203")],
     )
     def test_a_browser_is_led_to_it_and_back(self, keyed: Keyed, path: str, wanted: str) -> None:
         response = keyed.client.get(path, headers=HTML, follow_redirects=False)

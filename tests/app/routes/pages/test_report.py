@@ -54,7 +54,7 @@ def test_kinds_of_defect(keyed: Keyed) -> None:
     add(keyed.database, *(row(verdict="defect", kind=kind) for kind in ("dent", "=1+1", "=1+1", None)))
     shown = text(keyed)
     assert re.findall(r'<th scope="row" class="wrap-anywhere">(.*?)</th>\s*<td class="wide">', shown) == [
-        *("=1+1", "dent", "of no kind"),
+        *("=1+1", "dent", "of no kind")
     ]
     [link] = re.findall(r'href="(/v1/reports/shift/kinds.csv[^"]*)"', shown)
     assert keyed.client.get(link, headers=keyed.show("viewer")).text.splitlines() == [

@@ -77,11 +77,7 @@ def test_position_embedding_is_resampled_for_equal_patch_counts() -> None:
 @pytest.mark.parametrize(
     ("name", "size", "said"),
     [
-        (
-            "vit_small_patch14_dinov2",
-            (256, 256),
-            r"patches of 14 x 14 .*got \(256, 256\), use \(252, 252\)",
-        ),
+        ("vit_small_patch14_dinov2", (256, 256), r"patches of 14 x 14 .*got \(256, 256\), use \(252, 252\)"),
         ("test_vit", (64, 100), r"patches of 16 x 16 .*got \(64, 100\), use \(64, 96\)"),
         ("test_vit", (1040, 1024), r"into 4160 patches; the limit is 4096"),
         ("beit_base_patch16_224", (64, 64), r"are for images of \(224, 224\) .*cannot adapt them to another"),

@@ -159,10 +159,7 @@ SIXTEEN = {
     "tiff": (save(Image.fromarray(GREY[..., 0]), "TIFF"), GREY),
     "tiff lzw": (save(Image.fromarray(GREY[..., 0]), "TIFF", compression="tiff_lzw"), GREY),
     "tiff big-endian": (save(Image.fromarray(GREY[..., 0].astype(">u2")), "TIFF"), GREY),
-    "tiff zero is white": (
-        tiff_with(save(Image.fromarray(GREY[..., 0]), "TIFF"), {262: 0}),
-        65535 - GREY,
-    ),
+    "tiff zero is white": (tiff_with(save(Image.fromarray(GREY[..., 0]), "TIFF"), {262: 0}), 65535 - GREY),
     "tiff rgb": (cv2.imencode(".tif", DEEP[..., ::-1])[1].tobytes(), DEEP),
     "tiff rgb alpha": (cv2.imencode(".tif", OPAQUE[..., [2, 1, 0, 3]])[1].tobytes(), DEEP),
 }

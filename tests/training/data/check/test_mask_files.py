@@ -52,11 +52,7 @@ def shades() -> NDArray[np.uint8]:
 @pytest.mark.parametrize(
     ("image", "kind", "said"),
     [
-        (
-            np.full((SIZE, 50), 255, np.uint8),
-            "mask_unusable",
-            f"has size 50x{SIZE}, its image {SIZE}x",
-        ),
+        (np.full((SIZE, 50), 255, np.uint8), "mask_unusable", f"has size 50x{SIZE}, its image {SIZE}x"),
         (np.zeros((SIZE, SIZE), np.uint8), "mask_empty", "{mask} marks no pixel of test/scratch/001.png"),
         (alpha(), "mask_full", "{mask} marks 100% of test/scratch/001.png"),
         (shades(), "mask_shades", "37% of what is drawn in {mask}"),

@@ -40,9 +40,7 @@ def test_pair_is_found_once_with_its_ratio() -> None:
     assert 0 < ratio < LIMIT
 
 
-def test_equal_images_are_paired_with_the_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_equal_images_are_paired_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     # A camera that froze twice, between other images: its millions of pairs would fill the memory.
     monkeypatch.setattr(near_duplicates, "_ROWS", 4)
     images = thumbnails(40)
