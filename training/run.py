@@ -20,7 +20,7 @@ from training.fit.stages import (
     load_extractor,
 )
 from training.fit.starter import cross_calibrate, fit_starter
-from training.fit.tensorboard_log import open_log
+from training.fit.tensorboard_log import TensorBoardLog
 from training.terminal.progress import Progress, duration
 
 
@@ -79,7 +79,8 @@ def train(
             return TrainedBundle(published, reused=True)
         check_run(run)
         extractor = load_extractor(run)
-        log = open_log(config.tensorboard, category, run.folder.name)
+        logs = config.tensorboard
+        log = None if logs is None else TensorBoardLog(logs / category / run.folder.name)
         announce_restart(run, finished=published is not None)
         features, tiles = compute_features(run, extractor)
         begin_fit(run.folder, run.fitted_config, resume=resume)

@@ -132,15 +132,10 @@ def _result(category: str, outcome: TrainedBundle, seconds: float) -> CategoryRe
 def _failure(category: str, error: Exception, seconds: float) -> CategoryResult:
     # Messages of our own errors and of the system are complete.
     ours = type(error).__module__.partition(".")[0] in {"flows", "training"}
-    if isinstance(error, OSError) or (ours and isinstance(error, ValueError)):
-        return CategoryResult(category, "failed", seconds=seconds, reason=str(error))
-    return CategoryResult(
-        category,
-        "failed",
-        seconds=seconds,
-        reason=f"{type(error).__name__}: {error}",
-        traceback="".join(traceback.format_exception(error)),
-    )
+    is_complete = isinstance(error, OSError) or (ours and isinstance(error, ValueError))
+    reason = str(error) if is_complete else f"{type(error).__name__}: {error}"
+    trace = None if is_complete else "".join(traceback.format_exception(error))
+    return CategoryResult(category, "failed", seconds=seconds, reason=reason, traceback=trace)
 
 
 def _write(runs: Path, results: Sequence[CategoryResult]) -> None:

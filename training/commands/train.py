@@ -163,31 +163,23 @@ def _print_threshold(outcome: "TrainedBundle", reporter: "Progress") -> None:
 
     manifest = read_manifest(outcome.bundle)
     threshold = manifest.thresholds["float32"]
-    images = threshold.n_calibration
+    images, rate = threshold.n_calibration, f"{threshold.target_fpr:.2%}"
     promise = describe_promise(images, threshold.target_fpr)
     if manifest.starter:
-        reporter.say(
-            f"threshold {threshold.reject:.4f}: a starter of {images} images, NOT certified. It is expected "
-            f"to reject {promise}."
-        )
+        text = f"a starter of {images} images, NOT certified. It is expected to reject {promise}"
     elif threshold.certified:
-        reporter.say(
-            f"threshold {threshold.reject:.4f}: certified for {threshold.target_fpr:.2%} by "
-            f"{images} held-out images. It rejects {promise}."
-        )
+        text = f"certified for {rate} by {images} held-out images. It rejects {promise}"
     else:
-        reporter.say(
-            f"threshold {threshold.reject:.4f}: NOT certified. {images} held-out images "
-            f"cannot promise {threshold.target_fpr:.2%}. It rejects {promise}."
-        )
+        text = f"NOT certified. {images} held-out images cannot promise {rate}. It rejects {promise}"
+    reporter.say(f"threshold {threshold.reject:.4f}: {text}.")
     lowest = math.ceil(10_000 / (images + 1)) / 10_000
     if not manifest.starter:
         reporter.say(
             f"the lowest rate that {images} images can promise is {lowest:.2%}: set it on the model's page "
             f"of the server, or train with --target-fpr {lowest:g} --resume, which fits nothing anew"
         )
-    if text := describe_empty_band(threshold.n_calibration, threshold.target_fpr, manifest.review_fpr):
-        reporter.say(text)
+    if note := describe_empty_band(images, threshold.target_fpr, manifest.review_fpr):
+        reporter.say(note)
 
 
 def _report(

@@ -149,11 +149,8 @@ def mask_files(mask_folder: Path, kinds: Sequence[Path]) -> list[Path]:
     A mask is an image, or a folder of images.
     """
     apart = [mask for kind in list_subfolders(mask_folder) for mask in _mask_entries(kind)]
-    return (
-        list_images(mask_folder)
-        + apart
-        + [mask for kind in kinds for mask in masks_beside(list_images(kind))]
-    )
+    beside = [mask for kind in kinds for mask in masks_beside(list_images(kind))]
+    return [*list_images(mask_folder), *apart, *beside]
 
 
 def _images(folder: Path) -> Iterator[Path]:

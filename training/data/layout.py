@@ -88,27 +88,12 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     return find_layout(root, category).test_samples(root, category)
 
 
-def masks(root: Path, category: str) -> list[Path]:
-    """List every mask of a category, with or without an image."""
-    return find_layout(root, category).masks(root, category)
-
-
-def mask_folder(root: Path, category: str) -> Path | None:
-    """Return the folder of masks, one sub-folder per kind of defect; None if a list names the masks."""
-    return find_layout(root, category).mask_folder(root, category)
-
-
-def test_folders(root: Path, category: str) -> list[Path] | None:
-    """Return the folders of test images and masks; None if a list names them."""
-    return find_layout(root, category).test_folders(root, category)
-
-
 def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | None:
     """Describe a folder of masks whose images, at any depth, match no test image; None if there is none."""
     defective = [sample.path for sample in samples if sample.defect is not None]
     if not defective or any(sample.mask for sample in samples):
         return None
-    folder = mask_folder(root, category)
+    folder = find_layout(root, category).mask_folder(root, category)
     if folder is None or not (count := len(find_image_files(folder, lambda _: None))):
         return None
     expected = folder / defective[0].parent.name / f"{defective[0].stem}_mask.png"

@@ -44,7 +44,6 @@ TREE = "<category>/train/good/*.png and <category>/test/<defect>/*.png (MVTec AD
 
 
 def recognises(folder: Path) -> bool:
-    """Tell if a category's folder has this layout, without opening test/."""
     return any((folder / name).is_dir() for name in ("train", "test", "test_public"))
 
 
@@ -74,13 +73,11 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """List every mask, with or without an image."""
     kinds = defect_folders(_test_folder(root / category))
     return mask_files(mask_folder(root, category), kinds)
 
 
 def mask_folder(root: Path, category: str) -> Path:
-    """Return the folder of masks, with one sub-folder per kind of defect."""
     folder = root / category
     # A folder in test/ with another name may be anything.
     usual = [folder / MASKS[0], _test_folder(folder) / MASKS[0]]

@@ -51,7 +51,6 @@ def recognises(folder: Path) -> bool:
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good images of a category to learn from."""
     good, kept = _good(root / category)
     return sorted(set(good) - set(kept))
 
@@ -74,13 +73,11 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """List every mask, with or without an image."""
     folder = root / category
     return mask_files(find_mask_folder(folder), _kinds(folder))
 
 
 def mask_folder(root: Path, category: str) -> Path:
-    """Return the folder of masks, with one sub-folder per kind of defect."""
     return find_mask_folder(root / category)
 
 

@@ -28,12 +28,10 @@ _MAX_FILES = 3
 
 
 def recognises(folder: Path) -> bool:
-    """Tell if a category's folder has this layout."""
     return (folder / "Data" / "Images").is_dir()
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good images of a category to learn from."""
     rows = [row for row in _rows(root, category) if row.split == "train"]
     defective = next((row for row in rows if row.label != "normal"), None)
     if defective is not None:
@@ -46,7 +44,6 @@ def train_images(root: Path, category: str) -> list[Path]:
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """List the test images, good parts first."""
     rows = _present(root, [row for row in _rows(root, category) if row.split == "test"], "test")
     good = [Sample(root / row.image, None, None) for row in rows if row.label == "normal"]
     bad = [
@@ -66,7 +63,6 @@ def test_folders(root: Path, category: str) -> None:
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """List every mask, with or without an image."""
     return list_images(root / category / "Data" / "Masks" / "Anomaly")
 
 

@@ -1,11 +1,13 @@
 """The record of a fitted flow: its recipe, data, fit and result."""
 
 import hashlib
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from training.density.fit import FitSettings
 from training.density.image_data import ImageSplits
 
 MAX_SIDE = 1024  # pixels
@@ -54,6 +56,12 @@ class FitRecord(BaseModel):
     seed: int
     device: str
     seconds: float
+
+    @classmethod
+    def from_settings(cls, settings: FitSettings, device: str, seconds: float) -> "FitRecord":
+        """Record a fit that took so many seconds."""
+        values = {name: value for name, value in asdict(settings).items() if name in cls.model_fields}
+        return cls(**values, device=device, seconds=round(seconds, 3))
 
 
 class FlowRecord(BaseModel):

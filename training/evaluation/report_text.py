@@ -55,23 +55,17 @@ def report_lines(version: EvaluatedVersion) -> list[str]:
 
 def _left_out_lines(summary: dict[str, Any]) -> list[str]:
     """Report the test images left out, and those that flatter the results."""
-    lines = []
-    if summary["seen"]:
-        lines.append(
-            f"left out: {summary['seen']} test images that the model was fitted to or calibrated with"
-        )
-    if summary["same_parts"]:
-        lines.append(
-            f"{summary['same_parts']} good test images show parts of which there are training images, as "
-            "their names tell: figures on them flatter"
-        )
-    if (text := describe_near_copies(summary["near_copies"], summary["compared_with"])) is not None:
-        lines.append(text)
-    if summary["copies"]:
-        lines.append(f"left out: {summary['copies']} test images that are copies of others, byte for byte")
-    if (text := describe_passed_over(summary)) is not None:
-        lines.append(text)
-    return lines
+    seen, same_parts, copies = summary["seen"], summary["same_parts"], summary["copies"]
+    lines = [
+        seen and f"left out: {seen} test images that the model was fitted to or calibrated with",
+        same_parts
+        and f"{same_parts} good test images show parts of which there are training images, as their names "
+        "tell: figures on them flatter",
+        describe_near_copies(summary["near_copies"], summary["compared_with"]),
+        copies and f"left out: {copies} test images that are copies of others, byte for byte",
+        describe_passed_over(summary),
+    ]
+    return [line for line in lines if line]
 
 
 def _ranking_lines(summary: dict[str, Any]) -> list[str]:
@@ -92,13 +86,12 @@ def _ranking_lines(summary: dict[str, Any]) -> list[str]:
     without = summary["defective"] - summary["with_mask"]
     left_out = f" ({without} defective images without a mask left out)" if without else ""
     lines.append(f"pixel AUROC {summary['pixel_auroc']:.3f}{left_out}")
-    aupimo = "not measured, too few good pixels"
-    if summary["aupimo"] is not None:
-        aupimo = f"{summary['aupimo']:.3f}"
+    aupimo = summary["aupimo"]
+    measured = "not measured, too few good pixels" if aupimo is None else f"{aupimo:.3f}"
     lines.append(
         f"pixel AP {summary['pixel_average_precision']:.3f}, F1-max {summary['pixel_f1_max']:.3f}, "
         f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %, "
-        f"AUPIMO {aupimo}"
+        f"AUPIMO {measured}"
     )
     return lines if (text := describe_mask_folders(summary)) is None else [*lines, text]
 

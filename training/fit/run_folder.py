@@ -99,17 +99,13 @@ def describe_discarded(folder: Path, *, finished: bool) -> str | None:
     if finished:
         done, instead = "is finished", "take its model"
     elif epochs := epochs_done(folder):
-        done, instead = f"has made {_epochs(epochs)}", "go on from there"
+        done, instead = f"has made {epochs} {'epoch' if epochs == 1 else 'epochs'}", "go on from there"
     else:
         return None
     return (
         f"an earlier run with these settings and images {done}; --resume would {instead}, "
         "this one begins anew"
     )
-
-
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def epochs_done(folder: Path) -> int:

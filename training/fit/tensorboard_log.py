@@ -43,8 +43,3 @@ class TensorBoardLog:
         self._writer.add_scalar("learning_rate", row.learning_rate, row.epoch)
         self._writer.add_scalar("seconds", row.seconds, row.epoch)
         self._writer.flush()
-
-
-def open_log(folder: Path | None, category: str, run: str) -> TensorBoardLog | None:
-    """Open FOLDER/CATEGORY/RUN for a run's epochs; None without a folder."""
-    return None if folder is None else TensorBoardLog(folder / category / run)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Literal, Protocol
 
 from rich.console import Console
@@ -34,7 +35,8 @@ class ConsoleProgress:
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Callable[[float], None]]:
         """Show a bar of `total` steps; yield a function that takes the number of steps done since."""
-        if not self.console.is_terminal:
+        shown = self.console.is_terminal
+        if not shown:
             self.say(f"{title} ...")
         columns = (
             TextColumn("{task.description:<10}"),
@@ -43,15 +45,8 @@ class ConsoleProgress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Bars(
-            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
-        ) as bar:
-            task = bar.add_task(title, total=total)
-
-            def advance(steps: float) -> None:
-                bar.advance(task, steps)
-
-            yield advance
+        with Bars(*columns, console=self.console, transient=True, disable=not shown) as bar:
+            yield partial(bar.advance, bar.add_task(title, total=total))
 
 
 def open_progress(form: Literal["text", "json"], stages: Mapping[str, float]) -> Progress:

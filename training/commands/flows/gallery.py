@@ -40,15 +40,14 @@ def gallery(
         raise typer.Exit(1)
 
     import torch
-    from rich.console import Console
 
     from flows.fastflow.files.atomic_files import replace_file
     from training.density import gallery as drawings
     from training.density.fit import DensityFitError
     from training.density.plane import find_targets, fit_target, plane_recipe
-    from training.terminal.progress import ConsoleProgress
+    from training.terminal.progress import open_progress
 
-    progress = ConsoleProgress(Console())
+    progress = open_progress("text", {})
     plane_recipe(recipe)
     chosen = find_targets(targets)
     torch.set_num_threads(threads)

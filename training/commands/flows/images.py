@@ -17,7 +17,7 @@ class DataError(ValueError):
     """The images are missing or do not fit the flow."""
 
 
-def load_fit_images(data: str, *, size: int | None, channels: int | None, halvings: int) -> ImageSplits:
+def load_fit_images(data: str, size: int | None, channels: int | None, halvings: int) -> ImageSplits:
     """Load the images to fit a flow to, in three splits.
 
     Args:

@@ -44,8 +44,9 @@ def sample(
     import torch
 
     from flows.fastflow.engines.device import pick_device
+    from flows.fastflow.files.atomic_files import replace_file
     from training.density import saved_flow
-    from training.density.sheets import SheetError, default_columns, sheet_size
+    from training.density.sheets import SheetError, default_columns, sheet, sheet_size
 
     single = out.suffix.lower() == ".png"
     names = [out] if single else [out / f"{i:04d}.png" for i in range(number)]
@@ -60,7 +61,8 @@ def sample(
         )
     batches = saved_flow.draw(loaded.flow, number, temperature=temperature, seed=seed)
     if single:
-        _write_sheet(out, batches, loaded.record.levels)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(out, sheet(torch.cat(list(batches)), loaded.record.levels), sync=False)
     else:
         _write_files(out, names, batches, loaded.record.levels)
     typer.echo(f"{number} images of {run}: {out}")
@@ -82,17 +84,6 @@ def _require_free(out: Path, names: list[Path], *, overwrite: bool, single: bool
             f"{out} holds {surplus[-1]} of another draw, which {len(names)} images would not replace; choose "
             f"another --out, or remove it"
         )
-
-
-def _write_sheet(out: Path, batches: "Iterable[Tensor]", levels: int) -> None:
-    import torch
-
-    from flows.fastflow.files.atomic_files import replace_file
-    from training.density.sheets import sheet
-
-    data = sheet(torch.cat(list(batches)), levels)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(out, data, sync=False)
 
 
 def _write_files(out: Path, names: list[Path], batches: "Iterable[Tensor]", levels: int) -> None:

@@ -11,9 +11,7 @@ from training.commands.options import Device, Seed, Threads
 if TYPE_CHECKING:
     from flows import Flow
     from training.density.fit import FitSettings
-    from training.density.flow_record import FitRecord, FlowRecord
     from training.density.image_data import ImageSplits
-    from training.density.named_recipes import Arguments
     from training.terminal.progress import Progress
 
 RecipeName = Annotated[str, typer.Argument(help="nice, realnvp, glow, spline or maf.")]
@@ -72,24 +70,21 @@ def train(
 
     Example: flowgauge flows train glow --data digits
     """
-    # Imported here: torch takes seconds, and --help must not.
-    import torch
-    from rich.console import Console
+    import torch  # here: it takes seconds, and --help must not
 
     from flows.fastflow.engines.device import pick_device
     from training.commands.flows.images import load_fit_images
     from training.density import named_recipes, saved_flow
     from training.density.fit import FitSettings
-    from training.density.flow_record import FitRecord
-    from training.terminal.progress import ConsoleProgress
+    from training.density.flow_record import DataSource, FitRecord, FlowRecord
+    from training.terminal.progress import open_progress
 
-    progress = ConsoleProgress(Console())
+    progress = open_progress("text", {})
     chosen = named_recipes.arguments(recipe, hidden=hidden, depth=depth, scales=scales)
     target = out or Path("runs-flows") / f"{recipe}-{Path(data).resolve().name}"
     saved_flow.check_target(target, overwrite=overwrite)
     where = pick_device(device)
-    halvings = named_recipes.halvings(recipe, chosen)
-    images = load_fit_images(data, size=size, channels=channels, halvings=halvings)
+    images = load_fit_images(data, size, channels, named_recipes.halvings(recipe, chosen))
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     flow = named_recipes.build(recipe, images.shape, images.levels, chosen).to(where)
@@ -97,20 +92,20 @@ def train(
     settings = FitSettings(steps, batch_size, learning_rate, every=max(1, min(100, steps // 10)), seed=seed)
     with saved_flow.new_run(target, overwrite=overwrite) as run:
         bits, seconds = _fit(flow, images, settings, run / saved_flow.METRICS, progress)
-        fitted = FitRecord(
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            device=str(where),
-            seconds=round(seconds, 3),
+        record = FlowRecord(
+            recipe=recipe,
+            arguments=chosen,
+            event_shape=images.shape,
+            levels=images.levels,
+            data=DataSource.from_images(images, data),
+            settings=FitRecord.from_settings(settings, str(where), seconds),
+            validation_bits_per_dim=bits,
         )
-        saved_flow.save(run, flow, _record(recipe, chosen, images, data, fitted, bits))
-    progress.say(f"{bits:.3f} bits/dim of held-out images, after {seconds:.0f} s")
-    progress.say(f"kept: {target}")
+        saved_flow.save(run, flow, record)
+    progress.say(f"{bits:.3f} bits/dim of held-out images, after {seconds:.0f} s\nkept: {target}")
     _draw(flow, images, target, seed, progress)
-    command = ["flowgauge", "flows", "sample", str(target), "--temperature", "0.7", "--out", "samples.png"]
-    progress.say(f"next: {shlex.join(command)}")
+    command = f"flowgauge flows sample {shlex.quote(str(target))} --temperature 0.7 --out samples.png"
+    progress.say(f"next: {command}")
 
 
 def _print_plan(recipe: str, flow: "Flow", images: "ImageSplits", device: str, progress: "Progress") -> None:
@@ -118,22 +113,6 @@ def _print_plan(recipe: str, flow: "Flow", images: "ImageSplits", device: str, p
     progress.say(
         f"{recipe}, {parameters:,} parameters, on {device}; {len(images.train)} images of {images.shape} and "
         f"{images.levels} levels to fit, {len(images.validation)} held out"
-    )
-
-
-def _record(
-    recipe: str, arguments: "Arguments", images: "ImageSplits", data: str, fitted: "FitRecord", bits: float
-) -> "FlowRecord":
-    from training.density.flow_record import DataSource, FlowRecord
-
-    return FlowRecord(
-        recipe=recipe,
-        arguments=arguments,
-        event_shape=images.shape,
-        levels=images.levels,
-        data=DataSource.from_images(images, data),
-        settings=fitted,
-        validation_bits_per_dim=bits,
     )
 
 

@@ -108,7 +108,8 @@ def check_data(
 def _test_files(data: Path, category: str) -> _TestFiles:
     """List test images and masks; a category without them can still be trained."""
     try:
-        return _TestFiles(layout.test_samples(data, category), layout.masks(data, category))
+        found = layout.find_layout(data, category)
+        return _TestFiles(found.test_samples(data, category), found.masks(data, category))
     except DatasetError as error:
         problem = relative_message(str(error), data)
         return _TestFiles(problem=problem, misplaced=isinstance(error, NoTestImagesError))
@@ -203,23 +204,13 @@ def _outliers(
     if len(train) < MIN_IMAGES:
         return []
     statistics = np.stack([image.statistics for _, image in train])
-    properties = {
-        "what is where": deviations(near.fifth),
-        # A grey level, or 5 % of an edge's strength.
-        "light, colour and sharpness": deviations(
-            neighbour_distances(statistics, min_deviation=1.0, parts=parts)
-        ),
-    }
+    # The smallest deviation: a grey level, or 5 % of an edge's strength.
+    by_statistics = deviations(neighbour_distances(statistics, min_deviation=1.0, parts=parts))
+    properties = {"what is where": deviations(near.fifth), "light, colour and sharpness": by_statistics}
     findings = []
     for i, (name, _) in enumerate(train):
         by = max(properties, key=lambda key: properties[key][i])
         if (deviation := float(properties[by][i])) > LIMIT:
-            findings.append(
-                DataFinding(
-                    kind="outlier",
-                    files=[name],
-                    message=f"{name} is {deviation:.1f} deviations from the others by {by}",
-                    measure=deviation,
-                )
-            )
+            message = f"{name} is {deviation:.1f} deviations from the others by {by}"
+            findings.append(DataFinding(kind="outlier", files=[name], message=message, measure=deviation))
     return sorted(findings, key=lambda f: -(f.measure or 0))

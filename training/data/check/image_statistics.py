@@ -90,7 +90,7 @@ def make_thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Args:
         image: (H, W, 3) uint8, RGB.
     """
-    return _thumbnail(_lightness(_lab(image)))
+    return resize(_lightness(_lab(image)), (THUMBNAIL, THUMBNAIL))
 
 
 def _lab(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -99,10 +99,6 @@ def _lab(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _lightness(lab: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(lab[..., 0], dtype=np.uint8)
-
-
-def _thumbnail(lightness: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return resize(lightness, (THUMBNAIL, THUMBNAIL))
 
 
 def _read(path: Path, sample_bits: int) -> ImageStatistics | UndecodableImage:
@@ -128,7 +124,7 @@ def _read(path: Path, sample_bits: int) -> ImageStatistics | UndecodableImage:
         brightest=percentiles[-1],
         spread=float(spread[0]),
         colourfulness=float(np.hypot(np.hypot(*(mean[1:] - 128)), np.hypot(*spread[1:]))),
-        thumbnail=_thumbnail(lightness),
+        thumbnail=resize(lightness, (THUMBNAIL, THUMBNAIL)),
         statistics=np.asarray(statistics, dtype=np.float32),
     )
 

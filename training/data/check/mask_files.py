@@ -38,19 +38,14 @@ def check_masks(
         results = pool.map(partial(_check_mask, images=images, folder=folder), checked)
         findings = [finding for finding in results if finding is not None]
     used |= set(of_good.values())
-    for mask in masks:
-        if mask not in used:
-            name = _name(mask, folder)
-            findings.append(
-                DataFinding(kind="mask_without_picture", files=[name], message=f"no image goes with {name}")
-            )
+    for name in [_name(mask, folder) for mask in masks if mask not in used]:
+        message = f"no image goes with {name}"
+        findings.append(DataFinding(kind="mask_without_picture", files=[name], message=message))
     if any(sample.mask for sample in samples):
-        for sample in samples:
-            if sample.defect is not None and sample.mask is None:
-                name = _name(sample.path, folder)
-                findings.append(
-                    DataFinding(kind="defect_without_mask", files=[name], message=f"{name} has no mask")
-                )
+        unmasked = [one.path for one in samples if one.defect is not None and one.mask is None]
+        for name in [_name(path, folder) for path in unmasked]:
+            message = f"{name} has no mask"
+            findings.append(DataFinding(kind="defect_without_mask", files=[name], message=message))
     return findings
 
 

@@ -66,11 +66,12 @@ def unused_test_images(
     Args:
         without_masks: skip the folder of masks, if `layout.unused_masks` reports it.
     """
-    roots = layout.test_folders(data, category)
+    found = layout.find_layout(data, category)
+    roots = found.test_folders(data, category)
     if roots is None:
         return []
     try:
-        masks = layout.masks(data, category)
+        masks = found.masks(data, category)
     except DatasetError:  # e.g. a name that is not in UTF-8; unused images cannot be told without masks
         return []
     try:
@@ -78,7 +79,7 @@ def unused_test_images(
     except DatasetError:  # a test set may come alone
         train = []
     reported = {path.parent for path in train}
-    if without_masks and (folder := layout.mask_folder(data, category)) is not None:
+    if without_masks and (folder := found.mask_folder(data, category)) is not None:
         reported.add(folder)
     used = [*(sample.path for sample in samples), *masks]
     unused = _search(data / category, train, used, roots)
