@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -30,6 +31,7 @@ class Teaching:
         self.models = folder / "models"
         self.models.mkdir()
         self.server = Server(self.models, folder / "server")
+        self.client = self.server.client()
         self.server.start()
         self.send("POST", "/v1/products", json={"name": "part", "takeover": "manual"})
         files = [("file", (f"{i}.png", image)) for i, image in enumerate(images)]
@@ -37,8 +39,7 @@ class Teaching:
         assert answer["counts"] == {"stored": len(images)}
 
     def send(self, method: str, path: str, **arguments: Any) -> Any:
-        with self.server.client() as client:
-            response = client.request(method, path, **arguments)
+        response = self.client.request(method, path, **arguments)
         assert response.is_success, response.text
         return response.json()
 
@@ -83,6 +84,7 @@ class Teaching:
         seen: list[Job] = []
 
         def is_so() -> bool:
+            time.sleep(0.05)  # to ask takes time from the job
             seen[:] = [self.job(identifier)]
             return holds(seen[0])
 
@@ -110,6 +112,7 @@ def teaching(tmp_path: Path, tiny_data: Path) -> Iterator[Teaching]:
     images = sorted((tiny_data / "tiny/train/good").glob("*.png"))[:12]
     teaching = Teaching(tmp_path, [image.read_bytes() for image in images])
     yield teaching
+    teaching.client.close()
     teaching.server.kill()
 
 
