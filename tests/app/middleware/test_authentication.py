@@ -85,17 +85,6 @@ def test_refused_key_is_logged_without_its_secret(keyed: Keyed, caplog: pytest.L
     assert not [line for line in lines if wrong[20:40] in line]
 
 
-def test_key_of_one_category_is_refused_for_another(keyed: Keyed) -> None:
-    asked = [(method, path) for method, path in documented_routes(keyed.app) if "{category}" in path]
-    assert len(asked) > 5
-    for method, path in asked:
-        response = keyed.client.request(method, fill_path(path), headers=keyed.show("limited"))
-        assert response.status_code == 403, path
-        assert "The key is not for category" in response.text, path
-        own = fill_path(path.replace("{category}", "tiny"))
-        assert keyed.client.request(method, own, headers=keyed.show("limited")).status_code != 403, path
-
-
 def test_revoked_key_and_session_end_at_once(keyed: Keyed) -> None:
     write = log_in(keyed, "viewer")
     session = {"Cookie": f"{COOKIE}={keyed.client.cookies[COOKIE]}"}

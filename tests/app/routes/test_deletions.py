@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from app.database import clock
 from app.main import create_app
 from app.settings import Settings
-from tests.app.conftest import Keyed, history_of
+from tests.app.conftest import history_of
 from tests.app.history.rows import add, row
 
 DAY = 24 * 3_600_000
@@ -54,21 +54,3 @@ def test_held_deletion_is_shown_and_starts_when_confirmed(held: TestClient) -> N
     acts = [(entry["target"], entry["outcome"]) for entry in entries if entry["action"] == "history.delete"]
     assert acts == [("age", "done"), ("age", "begun")]
     assert held.post("/v1/deletions/age/confirm").json()["type"] == "conflict"
-
-
-def test_only_administrators_confirm(keyed: Keyed) -> None:
-    statuses = {
-        role: [
-            keyed.client.get("/v1/deletions", headers=keyed.show(role)).status_code,
-            keyed.client.post("/v1/deletions/age/confirm", headers=keyed.show(role)).status_code,
-        ]
-        for role in keyed.keys
-    }
-    assert statuses == {
-        "line": [403, 403],
-        "viewer": [200, 403],
-        "inspector": [200, 403],
-        "operator": [200, 403],
-        "admin": [200, 409],
-        "limited": [200, 403],
-    }

@@ -9,22 +9,14 @@ ANYBODY = {"line", *READERS}
 OF_ALL = {"viewer", "inspector", "operator", "admin"}
 REVIEW = {"verdict": "good", "expected_revision": 9}  # a conflict, so that nothing is changed
 ALLOWED = {
-    "/v1/inspections": READERS,
-    "/v1/inspections.ndjson": READERS,
-    "/v1/inspections.csv": READERS,
     "/v1/inspections?category=other": OF_ALL,
     "/v1/inspections.ndjson?category=other": OF_ALL,
     "/v1/inspections.csv?category=other": OF_ALL,
     "/v1/parts/P": ANYBODY,
-    "/v1/reports/shift": READERS,
     "/v1/inspections/TINY/reviews": READERS,
     "/v1/inspections/OTHER/reviews": OF_ALL,
     "POST /v1/inspections/TINY/reviews": READERS - {"viewer"},
     "POST /v1/inspections/OTHER/reviews": OF_ALL - {"viewer"},
-    "/v1/models/other/rates": OF_ALL,
-    "/v1/models/other/drift": OF_ALL,
-    "/v1/models/other/thresholds/outlook": OF_ALL,
-    "/v1/models/other/training-set": OF_ALL - {"viewer"},
     **{f"/v1/inspections/TINY{name}": ANYBODY for name in ("", "/overlay.png", "/source", "/map.npy")},
     **{f"/v1/inspections/OTHER{name}": {"line", *OF_ALL} for name in ("", "/heatmap.png", "/source")},
     **dict.fromkeys(("/scores", "/report", "/wall/counts"), READERS),

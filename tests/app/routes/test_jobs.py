@@ -97,17 +97,6 @@ def test_job_is_cancelled_once(keyed: Keyed, start: Callable[..., dict[str, Any]
     assert (done["outcome"], refused["outcome"]) == ("done", "refused")
 
 
-def test_other_settings_of_a_job_that_waits_conflict(
-    keyed: Keyed, start: Callable[..., dict[str, Any]]
-) -> None:
-    url = f"/v1/jobs/{start()['id']}"
-    while keyed.client.get(url, headers=keyed.show("viewer")).json()["lines"] != ["hello"]:
-        time.sleep(0.01)
-    start(settings={"seed": 1})
-    response = keyed.client.post("/v1/jobs", json=TRAIN | {"settings": {}}, headers=keyed.show("operator"))
-    assert "waits already" in refusal_detail(response, 409, "conflict")
-
-
 @pytest.mark.parametrize(
     ("body", "names"),
     [

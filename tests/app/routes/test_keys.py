@@ -40,19 +40,6 @@ def test_a_key_is_made_shown_once_and_opens_the_service_at_once(keyed: Keyed) ->
     ]
 
 
-@pytest.mark.parametrize("role", ["line", "viewer", "operator"])
-def test_is_for_administrators_alone(keyed: Keyed, role: str) -> None:
-    headers = keyed.show(role)
-    for method, path in (
-        ("GET", URL),
-        ("POST", URL),
-        ("GET", f"{URL}/{'0' * 16}"),
-        ("DELETE", f"{URL}/{'0' * 16}"),
-    ):
-        response = keyed.client.request(method, path, json={"role": "admin", "name": "mine"}, headers=headers)
-        assert_problem(response, 403, "forbidden")
-
-
 @pytest.mark.parametrize(
     "wrong",
     [{}, {"role": "root"}, {"name": "a\u202eb"}, {"name": 7}, {"categories": ["../x"]}, {"id": "0" * 16}],

@@ -7,8 +7,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from tests.app.conftest import Keyed
-
 PNG = {"Content-Type": "image/png"}
 
 
@@ -94,15 +92,6 @@ def test_what_clients_ask_for_adds_no_series(client: TestClient, tiny_images: di
     assert {name for name in added if "/metrics" not in name} == {
         "flowgauge_requests_total{'method': 'other', 'route': 'none', 'status': '404'}"
     }
-
-
-def test_needs_a_key_that_may_see_the_history_of_every_category(keyed: Keyed) -> None:
-    assert keyed.client.get("/metrics").status_code == 401
-    for role in ("line", "limited"):
-        assert keyed.client.get("/metrics", headers=keyed.show(role)).status_code == 403
-    for role in ("viewer", "operator", "admin"):
-        bearer = f"Bearer {keyed.keys[role]}"  # as Prometheus sends a key
-        assert scrape(keyed.client, Authorization=bearer)["flowgauge_info{'version': '0.1.0'}"] == 1
 
 
 def test_a_part_that_fails_leaves_the_others_alone(

@@ -9,7 +9,6 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.schemas.predict import BatchAnswer
 from app.settings import Settings
-from tests.app.conftest import Keyed
 from tests.app.support.guard import assert_problem
 from tests.conftest import picture, png
 
@@ -174,17 +173,3 @@ class TestFailures:
         assert_problem(response, 504, "deadline-exceeded")
         assert_problem(client.get("/v1/parts/late"), 404, "unknown-inspection")
         assert free(client)
-
-
-def test_roles_and_categories_of_keys_hold(keyed: Keyed, store: Path, tiny_images: Images) -> None:
-    for name in ("backbones", "tiny"):  # a model appears whole: the service may be looking
-        (store / name).rename(keyed.app.state.settings.models / name)
-    for role in keyed.keys:
-        response = post(keyed.client, tiny_images["good"][0], headers=keyed.show(role))
-        assert response.status_code == (200 if role in ("line", "inspector", "admin", "limited") else 403), (
-            role
-        )
-    files = {"file": tiny_images["good"][0]}
-    other = keyed.client.post("/v1/models/other/predict:batch", files=files, headers=keyed.show("limited"))
-    assert_problem(other, 403, "forbidden")
-    assert_problem(post(keyed.client, tiny_images["good"][0]), 401, "unauthenticated")

@@ -1,7 +1,6 @@
 """Imports of inspections and folders into a dataset, and the findings of its check over REST."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -197,14 +196,6 @@ def test_without_the_setting_no_folder_is_read(store: Path, tmp_path: Path) -> N
         detail = refusal_detail(bring(client, folder=str(tmp_path / "images")), 400, "invalid-request")
         assert "FLOWGAUGE_IMPORT_FOLDERS" in detail
         refusal_detail(bring(client, folder="."), 400, "invalid-request")
-
-
-def test_broken_file_does_not_stop_the_folder(cap: TestClient, allowed: Path) -> None:
-    put(allowed, "a.png", "z.png")
-    (allowed / "b.png").write_bytes(b"not an image")
-    shutil.copy(allowed / "a.png", allowed / "c.png")
-    statuses = [item["status"] for item in bring(cap, folder=".").json()["items"]]
-    assert statuses == ["stored", "unsupported", "duplicate", "stored"]
 
 
 @pytest.mark.parametrize(

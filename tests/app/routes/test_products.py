@@ -1,8 +1,5 @@
 """Products over REST: creating, changing and deleting them, and who may."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 from starlette.testclient import TestClient
 
@@ -67,11 +64,6 @@ def test_impossible_product_is_refused(steady: TestClient, body: dict[str, objec
     refusal_detail(steady.post(URL, json=body), 400, "invalid-request")
 
 
-def test_second_product_of_a_name_is_a_conflict(client: TestClient) -> None:
-    assert client.post(URL, json={"name": "cap"}).status_code == 201
-    refusal_detail(client.post(URL, json={"name": "cap"}), 409, "conflict")
-
-
 def test_product_with_versions_needs_a_reason_to_go(client: TestClient, first: str) -> None:
     tag = client.post(URL, json={"name": "tiny"}).headers["ETag"]
     body = client.get(f"{URL}/tiny").json()
@@ -92,11 +84,3 @@ def test_key_sees_and_creates_products_of_its_categories(keyed: Keyed) -> None:
     refused = keyed.client.post(URL, json={"name": "third"}, headers=limited)
     assert "not for category" in refusal_detail(refused, 403, "forbidden")
     assert keyed.client.get(f"{URL}/other", headers=limited).status_code == 403
-
-
-def test_files_of_a_deleted_product_are_gone(client: TestClient, store: Path) -> None:
-    folder = store.parent / "history" / "products" / "cap"
-    client.post(URL, json={"name": "cap"})
-    shutil.copytree(store / "tiny", folder)
-    assert client.delete(f"{URL}/cap").status_code == 204
-    assert not folder.exists()

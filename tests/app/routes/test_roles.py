@@ -33,3 +33,11 @@ def test_key_is_refused_outside_its_categories(keyed: Keyed) -> None:
     assert len(concerned) > 30
     for method, path in concerned:
         assert status(keyed, method, path, "limited") == 403, (method, path)
+        own = path.replace("{category}", "tiny")
+        assert status(keyed, method, own, "limited") != 403, (method, path)
+
+
+def test_key_of_a_category_administers_no_others(keyed: Keyed) -> None:
+    for route in ("GET /metrics", "GET /v1/keys", "GET /v1/audit", "POST /v1/deletions/age/confirm"):
+        method, path = route.split()
+        assert status(keyed, method, path, "limited") == 403, route

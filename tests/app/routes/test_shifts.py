@@ -36,7 +36,7 @@ def test_what_was_changed_meanwhile(client: TestClient, store: Path) -> None:
     activate = "/v1/models/tiny/versions/20990101T000000-abcdef:activate"
     assert client.post(activate).status_code == 200
     assert client.post("/v1/models/tiny:rollback").status_code == 200
-    told = report(client)["changes"]
+    told = [one for one in report(client)["changes"] if one["action"] != "model.serves"]  # found later
     names = ("action", "target", "station", "before", "after")
     was, now = {"version": before}, {"version": "20990101T000000-abcdef"}
     rates = [{"target_fpr": rate, "review_fpr": None} for rate in (None, 0.2)]
