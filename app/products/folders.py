@@ -25,6 +25,7 @@ from flows.fastflow.calibration.images_per_part import PARTS
 from flows.fastflow.files.atomic_files import link_or_copy
 
 _UNKNOWN_KIND: Final = "defect"
+_MAX_OTHERS: Final = 10  # of a finding, which may name all images
 _SHA256: Final = re.compile(r"([0-9a-f]{64})\.[a-z]+$")
 
 
@@ -89,6 +90,7 @@ def record_check(products: Products, product: str, check: Mapping[str, Any]) -> 
         message = found["message"]
         for sha256, file in files.items():
             message = message.replace(file, names.get(sha256, "another image"))
+        first = sorted(files)[: _MAX_OTHERS + 1]
         for sha256 in files:
             findings[sha256].append(
                 ImageFinding(
@@ -96,7 +98,7 @@ def record_check(products: Products, product: str, check: Mapping[str, Any]) -> 
                     severity=found["severity"],
                     message=message,
                     measure=found["measure"],
-                    others=[other for other in files if other != sha256],
+                    others=[other for other in first if other != sha256][:_MAX_OTHERS],
                 )
             )
     products.images.set_findings(product, findings)

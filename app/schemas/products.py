@@ -123,7 +123,7 @@ class ImageFinding(BaseModel):
     severity: Literal["error", "warning"]
     message: str
     measure: float | None = Field(description="Strength, in the kind's own unit.", examples=[5.4])
-    others: list[Sha256] = Field(description="Other images of the finding, such as the copies.")
+    others: list[Sha256] = Field(description="Other images of the finding, such as copies; at most 10.")
 
 
 class ProductImageLinks(BaseModel):

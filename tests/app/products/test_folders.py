@@ -108,6 +108,18 @@ def test_findings_of_the_check_mark_images(filled: Products, make_image: MakeIma
     assert filled.images.page("cap", ImageFilter(finding="any"), 9)[1] == 0
 
 
+def test_finding_of_all_images_names_few_others(filled: Products) -> None:
+    """Each of n images with n - 1 others would fill database and memory."""
+    images = filled.images.included("cap")
+    files = [f"train/good/{file_name(image)}" for image in reversed(images)]
+    found = {"kind": "depth", "severity": "warning", "measure": 12.0, "message": "12 bits", "files": files}
+    record_check(filled, "cap", {"findings": [found]})
+    for index, image in enumerate(images):
+        [finding] = json.loads(filled.images.find("cap", image.sha256).findings)
+        # The first in any order that is always the same: the page keeps it, and leaves out the others.
+        assert finding["others"] == [one.sha256 for i, one in enumerate(images) if i != index][:10]
+
+
 def test_copies_name_each_other(filled: Products) -> None:
     first, second = filled.images.included("cap")[:2]
     files = [f"train/good/{file_name(first)}", f"test/scratch/0123456789abcdef_{file_name(second)}"]
