@@ -53,8 +53,9 @@ class JobFolders:
 
     def remove_data(self, job: JobRecord) -> None:
         """Remove what an ended job no longer needs."""
-        for folder in (self.data(job), self.runs(job), self.compared(job)):
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self.path / job.id).glob("*/"):
+            if folder != self.report(job):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def remove_all_but(self, kept: set[str]) -> None:
         """Remove the folders of deleted jobs."""

@@ -124,6 +124,7 @@ class JobRunner:
             if job.state == "queued":
                 if not await asyncio.to_thread(self.store.change, cancelled, "queued"):
                     return await self.cancel(identifier)  # it has just started
+                await asyncio.to_thread(self.folders.remove_data, job)
                 self._notify()
                 return cancelled
         raise Problem("conflict", f"The job is {job.state}; only one that waits or runs can be cancelled.")
@@ -167,11 +168,11 @@ class JobRunner:
             news = self._news
             try:
                 job = await asyncio.to_thread(self.store.next_queued, kinds)
-                if job is not None:
+                if job is not None and not self._has_ended:
                     await self._run(job)
                     continue
-            except DatabaseError:
-                logger.exception("cannot read the queue of jobs; trying again")
+            except Exception:  # whatever it is, later jobs must run
+                logger.exception("cannot run the next job; trying again")
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             await news.wait()

@@ -11,7 +11,6 @@ from sqlalchemy import Row
 
 from app.auth.audit import Audit
 from app.auth.permissions import SERVER
-from app.database.engine import DatabaseError
 from app.errors.problems import Problem
 from app.jobs.job import TAUGHT, JobRecord
 from app.jobs.runner import JobRunner
@@ -59,8 +58,8 @@ class Teacher:
                     is_due = time.monotonic() < seen.noticed + _ATTENTION_SECONDS
                     if is_due and product.takeover == "automatic":
                         await self._teach(product, time.monotonic() - seen.changed)
-            except DatabaseError:
-                logger.exception("cannot look at the products; trying again")
+            except Exception:  # whatever it is, teaching goes on
+                logger.exception("cannot teach; trying again")
             await asyncio.sleep(_POLL_SECONDS)
 
     def describe(self, product: Row[Any]) -> schemas.Teaching:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from app.jobs import execution
 from app.jobs import runner as runner_module
 from app.jobs.execution import MAX_ATTEMPTS
 from app.jobs.job import JobRecord
+from app.jobs.job_store import JobStore
 from app.jobs.runner import JobRunner
 from app.registry import free_disk
+from app.schemas.jobs import JobKind
 from tests.app.jobs.conftest import Jobs
 from tests.support.waiting import until
 
@@ -137,6 +139,41 @@ async def test_jobs_are_cancelled(jobs: Jobs) -> None:
         with pytest.raises(Problem, match="No job has this id"):
             await runner.cancel("none")
     assert jobs.completed == []
+
+
+async def test_cancelled_job_leaves_no_images(jobs: Jobs) -> None:
+    job = jobs.store.add("train", "bottle", {}, "tester")
+    for name in ("data", ".killed.part"):  # of a start before the last restart
+        (jobs.folders.path / job.id / name).mkdir(parents=True)
+    await jobs.runner().cancel(job.id)
+    assert list((jobs.folders.path / job.id).iterdir()) == []
+
+
+async def test_job_found_while_stopping_stays_queued(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, loop, found = jobs.runner(), asyncio.get_running_loop(), list[JobRecord]()
+
+    def stop_and_find(kinds: Sequence[JobKind]) -> JobRecord | None:
+        if job := JobStore.next_queued(jobs.store, kinds):
+            loop.call_soon_threadsafe(runner.end)
+            found.append(job)
+        return job
+
+    monkeypatch.setattr(jobs.store, "next_queued", stop_and_find)
+    job = jobs.store.add("train", "bottle", {}, "tester")
+    await runner.open()
+    await until(lambda: found != [])
+    await runner.close()
+    assert jobs.store.get(job.id).state == "queued"
+
+
+async def test_failed_cleaning_stops_no_later_job(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(jobs) as runner:
+        with monkeypatch.context() as context:
+            context.setattr(runner_module, "_RETRY_SECONDS", 0.01)
+            context.setattr(jobs.folders, "remove_all_but", lambda _: jobs.folder.rmdir())  # an OSError
+            await runner.start("train", "bottle", {}, "tester")
+            await until(lambda: runner.ended == 1)
+        assert (await ended(runner, await runner.start("train", "grid", {}, "tester"))).state == "succeeded"
 
 
 async def test_full_disk_is_a_failed_job(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:

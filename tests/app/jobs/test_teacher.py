@@ -1,6 +1,7 @@
 """The teacher in a service whose jobs run a script."""
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,3 +74,17 @@ def test_ten_good_images_begin_a_starter(client: TestClient, tmp_path: Path) -> 
     assert (teaching["last"]["error"], teaching["needed"]) == ("no", 1)
     [entry] = client.get("/v1/audit", params={"action": "job.start"}).json()["entries"]
     assert (entry["actor"], entry["target"], entry["detail"]["good"]) == ("server", "cap", 10)
+
+
+def test_teaching_goes_on_after_an_error(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def fail(_: None) -> None:
+        failed.set()
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as context:
+        context.setattr(parts(client).products, "find", fail)
+        failed.wait()
+    add_images(client, "cap", 0, 10)
+    eventually(lambda: jobs(client) == [("cap", "starter", "running")])
