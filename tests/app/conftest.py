@@ -110,11 +110,10 @@ class Keyed:
         return self.keys[role][3:19]
 
 
-@pytest.fixture
-def keyed(tmp_path: Path) -> Iterator[Keyed]:
-    """A service without models; a key of each role, and "limited", an admin's of category tiny alone."""
-    (tmp_path / "no-models").mkdir()
-    settings = Settings(models=tmp_path / "no-models", history=tmp_path / "history")
+@contextmanager
+def keyed_service(models: Path, history: Path) -> Iterator[Keyed]:
+    """Run a service with a key of each role, and "limited", an admin's of category tiny alone."""
+    settings = Settings(models=models, history=history)
     database = Database(settings.database_url)
     database.upgrade()
     keys = {role.value: KeyStore(database).create(COMMAND_LINE, role, f"the {role}")[1] for role in Role}
@@ -123,6 +122,14 @@ def keyed(tmp_path: Path) -> Iterator[Keyed]:
     app = create_app(settings)
     with TestClient(app) as client:
         yield Keyed(client, app, {**keys, "limited": limited})
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Iterator[Keyed]:
+    """A service without models that has keys."""
+    (tmp_path / "no-models").mkdir()
+    with keyed_service(tmp_path / "no-models", tmp_path / "history") as keyed:
+        yield keyed
 
 
 @pytest.fixture

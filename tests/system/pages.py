@@ -19,6 +19,7 @@ from tests.support.waiting import standing_still
 
 # A busy machine takes its time.
 TIMEOUT_MS = 60_000
+expect.set_options(timeout=TIMEOUT_MS)
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 

@@ -16,9 +16,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from flows.fastflow.bundle import bundle, models_folder
 from tests.conftest import picture, png
 from tests.support.server import Server
-from tests.system.pages import PHONE, TIMEOUT_MS, drop, inspect, opened, serious, site, zone_by_day
+from tests.system.pages import PHONE, drop, inspect, opened, serious, site, zone_by_day
 
-expect.set_options(timeout=TIMEOUT_MS)
 pytestmark = pytest.mark.slow
 Images = dict[str, list[bytes]]
 HOME = "/v1/models/tiny"

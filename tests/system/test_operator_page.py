@@ -11,10 +11,9 @@ from playwright.sync_api import Browser, Page, Route, expect
 from app.auth.sessions import COOKIE
 from app.schemas.access import Role
 from tests.support.server import Server
-from tests.system.pages import TIMEOUT_MS, Site, drop, enter_key, inspect, opened, serious, site, until_held
+from tests.system.pages import Site, drop, enter_key, inspect, opened, serious, site, until_held
 from tests.system.processes import FlowGauge
 
-expect.set_options(timeout=TIMEOUT_MS)
 Images = dict[str, list[bytes]]
 BOXES = "(all) => all.map((one) => one.getBoundingClientRect()).map((box) => [box.left, box.right])"
 # Whether the browser asks before the page is left.

@@ -9,9 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from app.schemas.access import Role
 from tests.support.server import Server
-from tests.system.pages import TIMEOUT_MS, Site, drop, enter_key, inspect, opened, site, zone_by_day
+from tests.system.pages import Site, drop, enter_key, inspect, opened, site, zone_by_day
 
-expect.set_options(timeout=TIMEOUT_MS)
 pytestmark = pytest.mark.slow
 Images = dict[str, list[bytes]]
 

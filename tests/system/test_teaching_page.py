@@ -16,9 +16,8 @@ from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from tests.conftest import picture, png
 from tests.support.server import Server
-from tests.system.pages import TIMEOUT_MS, drop_all, faultless, opened, serious, tab_to
+from tests.system.pages import drop_all, faultless, opened, serious, tab_to
 
-expect.set_options(timeout=TIMEOUT_MS)
 logger = logging.getLogger(__name__)
 Images = dict[str, list[bytes]]
 JOB_MS = 300_000

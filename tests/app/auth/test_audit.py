@@ -14,11 +14,11 @@ from app.auth.audit import Audit, audited
 from app.auth.permissions import ANONYMOUS, Caller
 from app.database.engine import Database
 from app.database.tables import audit as table
-from app.main import create_app
 from app.schemas.access import Role
-from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
+from tests.app.conftest import history_of
 from tests.app.support.bundles import copy_version
+from tests.app.support.services import create_service
 from tests.support.waiting import eventually, until
 
 CHANGE = {"target_fpr": 0.3, "reason": "too strict"}
@@ -67,13 +67,8 @@ def test_entry_is_part_of_the_transaction(audit: Audit, database: Database) -> N
 
 
 @pytest.fixture
-def app(store: Path) -> FastAPI:
-    return create_app(Settings(models=store))
-
-
-@pytest.fixture
-def client(app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(app) as client:
+def client(store: Path) -> Iterator[TestClient]:
+    with create_service(store) as client:
         yield client
 
 
@@ -102,12 +97,12 @@ def test_action_is_recorded_before_and_after(client: TestClient) -> None:
     assert begun["request_id"] == done["request_id"]
 
 
-def test_action_without_a_log_is_refused(app: FastAPI, client: TestClient) -> None:
-    database = app.state.database
+def test_action_without_a_log_is_refused(client: TestClient, store: Path) -> None:
+    database = history_of(client).database
     with database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
     assert change(client) == 503
-    version = models_folder.active_version(app.state.settings.models, "tiny")
+    version = models_folder.active_version(store, "tiny")
     assert client.post(f"/v1/models/tiny/versions/{version}:unload").status_code == 503
     with database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE away RENAME TO audit")

@@ -1,8 +1,7 @@
 import base64
 import io
 import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import httpx2
 import numpy as np
@@ -11,8 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.main import create_app
-from app.settings import Settings
 from flows.fastflow.imaging import decoder
 from tests.app.conftest import history_of, remove_files
 from tests.app.support.guard import assert_problem
@@ -25,13 +22,6 @@ PREDICT = "/v1/models/tiny/predict"
 NAMES = ("overlay.png", "heatmap.png", "source", "map.npy")
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "BMP": "image/bmp", "TIFF": "image/tiff"}
 FORMATS |= {"WEBP": "image/webp"}
-
-
-@pytest.fixture
-def own(tiny_bundle_store: Path, tmp_path: Path) -> Iterator[TestClient]:
-    """A service whose history is the test's own."""
-    with TestClient(create_app(Settings(models=tiny_bundle_store, history=tmp_path / "history"))) as client:
-        yield client
 
 
 def predict(client: TestClient, data: bytes, query: str = "", **headers: str) -> httpx2.Response:
@@ -124,45 +114,45 @@ class TestCaching:
 
 
 class TestGone:
-    def test_what_retention_has_removed(self, own: TestClient, tiny_images: Images) -> None:
-        path = inspected(own, tiny_images["good"][0])
-        tags = [own.get(f"{path}/{name}").headers["etag"] for name in NAMES]
-        remove_pictures(own)
+    def test_what_retention_has_removed(self, client: TestClient, tiny_images: Images) -> None:
+        path = inspected(client, tiny_images["good"][0])
+        tags = [client.get(f"{path}/{name}").headers["etag"] for name in NAMES]
+        remove_pictures(client)
         for name, tag in zip(NAMES, tags, strict=True):
             for headers in ({}, {"If-None-Match": tag}):
-                response = own.get(f"{path}/{name}", headers=headers)
+                response = client.get(f"{path}/{name}", headers=headers)
                 assert "Retention" in assert_problem(response, 404, "unknown-inspection")
-        kept = own.get(path)
+        kept = client.get(path)
         assert (kept.status_code, kept.json()["has_pictures"]) == (200, False)
 
     @pytest.mark.parametrize(("lost", "whole"), [("source", "map.npy"), ("map.npy", "source")])
     def test_a_file_that_the_disk_has_lost(
-        self, own: TestClient, tiny_images: Images, lost: str, whole: str, caplog: pytest.LogCaptureFixture
+        self, client: TestClient, tiny_images: Images, lost: str, whole: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Nobody has removed it, so it is no 404, and nothing is shown that was not kept."""
-        answer = predict(own, tiny_images["good"][0]).json()
+        answer = predict(client, tiny_images["good"][0]).json()
         path = answer["links"]["inspection"]
-        tag = own.get(f"{path}/{lost}").headers["etag"]
-        pictures = history_of(own).files
+        tag = client.get(f"{path}/{lost}").headers["etag"]
+        pictures = history_of(client).files
         file = pictures.image_path(answer["image"]["sha256"])
         if lost == "map.npy":
             file = pictures.map_path(answer["inspection_id"])
         file.unlink()
         for name in ("overlay.png", "heatmap.png", lost):
             caplog.clear()
-            response = own.get(f"{path}/{name}")
+            response = client.get(f"{path}/{name}")
             assert (response.status_code, response.json()["type"]) == (410, "files-lost")
             assert "Retry-After" not in response.headers
             assert file.name not in response.json()["detail"]
             lines = [line for line in caplog.records if line.name == "flowgauge.history"]
             assert answer["inspection_id"] in lines[-1].message
             assert lines[-1].levelno == logging.ERROR
-        assert own.get(f"{path}/{whole}").status_code == 200
+        assert client.get(f"{path}/{whole}").status_code == 200
         # Who has the true bytes may keep them; and a picture is mended when it comes again.
-        assert own.get(f"{path}/{lost}", headers={"If-None-Match": tag}).status_code == 304
+        assert client.get(f"{path}/{lost}", headers={"If-None-Match": tag}).status_code == 304
         if lost == "source":
-            assert own.get(inspected(own, tiny_images["good"][0])).status_code == 200
-            assert own.get(f"{path}/source").content == tiny_images["good"][0]
+            assert client.get(inspected(client, tiny_images["good"][0])).status_code == 200
+            assert client.get(f"{path}/source").content == tiny_images["good"][0]
 
     @pytest.mark.parametrize("identifier", ["x", "0" * 36, "..%2f..%2fhistory.sqlite"])
     @pytest.mark.parametrize("name", NAMES)

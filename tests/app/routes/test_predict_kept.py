@@ -2,7 +2,7 @@
 
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,13 +23,6 @@ ReadPng = Callable[[bytes], NDArray[np.uint8]]
 
 PREDICT = "/v1/models/tiny/predict"
 REPLAYED = "Idempotency-Replayed"
-
-
-@pytest.fixture
-def client(tiny_bundle_store: Path, tmp_path: Path) -> Iterator[TestClient]:
-    """A service whose history is the test's own."""
-    with TestClient(create_app(Settings(models=tiny_bundle_store, history=tmp_path / "history"))) as client:
-        yield client
 
 
 def post(

@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 from app.products import imports
 from app.products.folders import record_check
 from app.products.products import Products
-from tests.app.conftest import history_of, remove_files
-from tests.app.support.services import create_service, keyed_service, list_actions, refusal_detail
+from tests.app.conftest import history_of, keyed_service, remove_files
+from tests.app.support.services import create_service, list_actions, refusal_detail
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]

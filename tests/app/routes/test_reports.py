@@ -12,12 +12,11 @@ from starlette.testclient import TestClient
 
 from app.database import clock
 from app.database.tables import retention
-from app.main import create_app
-from app.settings import Settings
 from flows.fastflow.imaging import decoder
 from tests.app.conftest import Keyed, history_of
 from tests.app.history.rows import add, row
 from tests.app.support.calibrations import good_images, post_calibration
+from tests.app.support.services import create_service
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -27,10 +26,8 @@ SHIFT = "/v1/reports/shift"
 
 
 @pytest.fixture
-def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
-    """A service whose history is the test's own."""
-    settings = Settings(models=store, history=tmp_path / "history", drift_window=20)
-    with TestClient(create_app(settings)) as client:
+def client(store: Path) -> Iterator[TestClient]:
+    with create_service(store, drift_window=20) as client:
         yield client
 
 

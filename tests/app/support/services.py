@@ -1,38 +1,18 @@
 """Services with and without keys, and their answers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from starlette.testclient import TestClient
 
-from app.auth.key_store import KeyStore
-from app.auth.permissions import COMMAND_LINE
-from app.database.engine import Database
 from app.main import create_app
-from app.schemas.access import Role
 from app.settings import Settings
-from tests.app.conftest import Keyed
 
 
 def create_service(models: Path, **settings: Any) -> TestClient:
     """Create a service without keys; its history is beside its models."""
     return TestClient(create_app(Settings(models=models, history=models.parent / "history", **settings)))
-
-
-@contextmanager
-def keyed_service(models: Path, history: Path) -> Iterator[Keyed]:
-    """Run a service with models and a key of each role."""
-    settings = Settings(models=models, history=history)
-    database = Database(settings.database_url)
-    database.upgrade()
-    keys = {role.value: KeyStore(database).create(COMMAND_LINE, role, f"the {role}")[1] for role in Role}
-    database.close()
-    app = create_app(settings)
-    with TestClient(app) as client:
-        yield Keyed(client, app, keys)
 
 
 def predict(client: TestClient, image: bytes, **query: str) -> dict[str, Any]:

@@ -17,11 +17,10 @@ from app.registry.calibrations import CalibrationFiles
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.manifest import Precision
-from tests.app.conftest import Keyed
+from tests.app.conftest import Keyed, keyed_service
 from tests.app.history.rows import add, row
 from tests.app.support.bundles import copy_version
 from tests.app.support.calibrations import good_images, post_calibration
-from tests.app.support.services import keyed_service
 from tests.flows.fastflow.manifests import edit
 from tests.support.waiting import eventually
 
