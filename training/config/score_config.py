@@ -9,7 +9,7 @@ from flows.fastflow.config import Geometry, ScoreRule, Scoring
 if TYPE_CHECKING:
     from flows.fastflow.model.head import Head
 
-# Measured: docs/research/model.md, "How much of the map is the Gaussian's?"
+# Measured: docs/research/model.md, "Which refinements of the map pay?"
 _POSITION_FACTOR: Final = 0.5
 _MIN_SHARE: Final = 0.2
 _PADDED_SHARE: Final = 0.25

@@ -41,7 +41,7 @@ def cross_calibrate(
 
     Each is fitted to a tenth fewer images than the published starter, or to all but one, so its scores of
     new images are a little higher. The thresholds then reject no more than promised, as measured in
-    docs/research/model.md; split conformal prediction proves it, cross-fitting does not.
+    docs/research/calibration.md; split conformal prediction proves it, cross-fitting does not.
     """
     images, config = run.images, run.config
     order = np.random.default_rng(config.seed).permutation(len(images.held_out))
