@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.fastflow.progress import duration
 from training.config.run_config import RunConfig
 from training.features.backbone import BackboneLoader
 from training.fit.checks import announce_restart, check_run
@@ -21,7 +22,7 @@ from training.fit.stages import (
 )
 from training.fit.starter import cross_calibrate, fit_starter
 from training.fit.tensorboard_log import TensorBoardLog
-from training.terminal.progress import Progress, duration
+from training.terminal.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ class AsyncClient:
     start_job = _method(calls.start_job)
     jobs = _method(calls.jobs)
     job = _method(calls.job)
+    job_report = _method(calls.job_report)
     cancel_job = _method(calls.cancel_job)
     products = _method(product_calls.products)
     product = _method(product_calls.product)

@@ -246,6 +246,11 @@ def job(job_id: str) -> Call[Job]:
     return Call("GET", f"/v1/jobs/{segment(job_id)}", read_json(Job))
 
 
+def job_report(job_id: str) -> Call[bytes]:
+    """Read the report of an evaluation, a page of HTML."""
+    return read_file(f"/v1/jobs/{segment(job_id)}/report", "text/html")
+
+
 def cancel_job(job_id: str) -> Call[Job]:
     """Cancel a job that waits or runs.
 

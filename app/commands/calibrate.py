@@ -16,10 +16,10 @@ from app.commands.options import (
     ProgressFormat,
     Threads,
     VersionOption,
-    require_precision,
     require_text,
 )
 from app.commands.server_database import audited
+from flows.fastflow.manifest import Precision
 
 if TYPE_CHECKING:
     from app.recalibration.recalibrate import MeasuredImage
@@ -36,8 +36,8 @@ Images = Annotated[
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Include subfolders.")]
 Station = Annotated[str | None, typer.Option(help="Calibrate only this station.")]
-Precision = Annotated[
-    str, typer.Option(envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16.")
+PrecisionOption = Annotated[
+    Precision, typer.Option(envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16.")
 ]
 Reason = Annotated[str, typer.Option(help="Reason for the audit log.")]
 
@@ -47,7 +47,7 @@ def calibrate(
     images: Images,
     recursive: Recursive = False,
     station: Station = None,
-    precision: Precision = "float32",
+    precision: PrecisionOption = "float32",
     reason: Reason = "flowgauge calibrate",
     version: VersionOption = None,
     models: Models = MODELS_FOLDER,
@@ -66,7 +66,6 @@ def calibrate(
     """
     from flows.fastflow.bundle import models_folder
 
-    engine = require_precision(precision)
     _require_texts(reason, station)
     folder = models_folder.resolve(models, category, version)
     # Imported last: torch takes seconds, and what is wrong with the arguments is said at once.
@@ -83,9 +82,9 @@ def calibrate(
         raise typer.BadParameter(str(error), param_hint="--images") from error
     if threads is not None:
         torch.set_num_threads(threads)
-    detector = Loader(models, device, engine).read(folder, uncalibrated=True)
+    detector = Loader(models, device, precision).read(folder, uncalibrated=True)
     fitted = image_digests.read_digests(folder, detector.manifest)
-    known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
+    known = {"station": station, "reason": reason, "version": folder.name, "engine": precision}
     with audited("model.calibrate", category, known) as detail:
         reporter = JsonProgress({"calibrate": 1}) if progress == "json" else None
         measured = measure_images(detector, found, fitted, reporter, quiet=as_json)

@@ -8,6 +8,7 @@ import typer
 from app.client import Client, Job, JobLines
 from app.commands.options import SERVER_URL, AsJson, Authority, Key, ServerUrl
 from app.schemas.jobs import JobKind
+from flows.fastflow.progress import about
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -128,10 +129,5 @@ def _describe(job: Job) -> str:
         return "starting"
     stage = "epoch" if job.stage == "fit" else job.stage
     steps = f" {job.done} of {job.total}" if job.total and job.total > 1 else ""
-    return f"{stage}{steps}{_time_left(job.seconds_left)}"
-
-
-def _time_left(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return f", {seconds:.0f} s left" if seconds < 90 else f", {seconds / 60:.0f} min left"
+    left = "" if job.seconds_left is None else f", {about(job.seconds_left)} left"
+    return f"{stage}{steps}{left}"

@@ -1,14 +1,11 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
 from app.schemas.texts import text_fault
-
-if TYPE_CHECKING:
-    from flows.fastflow.manifest import Precision
 
 MODELS_FOLDER: Final = Path("models")
 
@@ -43,18 +40,3 @@ def require_text(text: str | None, option: str) -> None:
     """
     if text is not None and (fault := text_fault(text)):
         raise typer.BadParameter(f"{text!r} {fault}", param_hint=option)
-
-
-def require_precision(name: str) -> "Precision":
-    """Return the precision of a name.
-
-    Raises:
-        typer.BadParameter: there is no such precision.
-    """
-    # Imported here: --help must not wait for it.
-    from flows.fastflow.manifest import PRECISIONS
-
-    precision = next((known for known in PRECISIONS if known == name), None)
-    if precision is None:
-        raise typer.BadParameter(f"{name!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
-    return precision

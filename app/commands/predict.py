@@ -30,6 +30,7 @@ from app.commands.predict_sources import (
     inspect_here,
     inspect_remotely,
 )
+from flows.fastflow.manifest import Precision
 
 Images = Annotated[Path, typer.Argument(metavar="PATH", help="Image, or folder with images at any depth.")]
 Station = Annotated[
@@ -41,8 +42,8 @@ Threads = Annotated[
 LocalDevice = Annotated[
     str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N; not with --url.")
 ]
-Precision = Annotated[
-    str,
+PrecisionOption = Annotated[
+    Precision,
     typer.Option(
         envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16; not with --url."
     ),
@@ -63,7 +64,7 @@ def predict(
     models: Models = MODELS_FOLDER,
     threads: Threads = None,
     device: LocalDevice = "auto",
-    precision: Precision = "float32",
+    precision: PrecisionOption = "float32",
     url: Url = None,
     no_store: NoStore = False,
     key: Key = None,

@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from app.commands.options import require_precision
+from flows.fastflow.manifest import Precision
 
 # Longest time in which a request to a busy server is repeated.
 _PATIENCE_SECONDS: Final = 5.0
@@ -49,7 +49,7 @@ def inspect_here(
     station: str | None,
     threads: int | None,
     device: str,
-    precision: str,
+    precision: Precision,
     drawn: bool,
 ) -> Iterator[Inspect]:
     """Load a model and score images with it in this process."""
@@ -60,7 +60,6 @@ def inspect_here(
         folder = models_folder.resolve(models, category, version)
     except models_folder.UnknownModelError as error:
         raise typer.BadParameter(str(error), param_hint=_option_at_fault(version)) from error
-    engine = require_precision(precision)
     # Imported last: torch takes seconds, and what is wrong with the arguments is said at once.
     import torch
 
@@ -74,8 +73,8 @@ def inspect_here(
     if threads is not None:
         torch.set_num_threads(threads)
     calibrations = CalibrationFiles(models)
-    fallback = calibrations.fallback(folder, engine)
-    detector = Detector.load(folder, device=device, precision=engine, fallback=fallback)
+    fallback = calibrations.fallback(folder, precision)
+    detector = Detector.load(folder, device=device, precision=precision, fallback=fallback)
     settings = SettingsFiles(models).get(category)
     thresholds = model_settings.apply_settings(calibrations.get(detector, station), settings)
     calibrator, used_version = thresholds.calibrator, detector.manifest.version

@@ -134,10 +134,13 @@ def delete(
         str | None, typer.Option(help="Reason for the audit log; needed if the product has versions.")
     ] = None,
     url: ServerUrl = SERVER_URL,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     key: Key = None,
     ca: Authority = None,
 ) -> None:
     """Delete a product with all its images; its versions and inspections stay."""
+    if not yes:
+        typer.confirm(f"Delete {name} with all its images? They cannot be restored.", abort=True)
     with Client(url, key, ca=ca) as client:
         client.delete_product(name, reason=reason)
     typer.echo(f"{name} is deleted")

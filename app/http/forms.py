@@ -57,6 +57,7 @@ class MultipartForm:
         self._upload = Upload([])
         self._complete = False
         config = {"MAX_MEMORY_FILE_SIZE": math.inf, "UPLOAD_ERROR_ON_BAD_CTE": True}
+        config["MAX_HEADER_SIZE"] = 2**16  # a long file name is shortened
         try:
             self._parser = FormParser(
                 "multipart/form-data", self._add_field, self._add_file, self._end, boundary, config=config

@@ -127,16 +127,11 @@ async def cancel_job(job_id: JobIdPath, request: Request, jobs: JobsDep, caller:
         **documented("unknown-job", "not-found", "internal", "history-unavailable"),
     },
 )
-def get_report(
-    job_id: JobIdPath,
-    jobs: JobsDep,
-    caller: MaySeeHistory,
-    version: Annotated[str | None, Query(description="Of this version.", pattern=r"^[\w-]{1,64}$")] = None,
-) -> Response:
+def get_report(job_id: JobIdPath, jobs: JobsDep, caller: MaySeeHistory) -> Response:
     """Return the report of an evaluation."""
-    file = jobs.folders.find_report(_find(jobs, job_id, caller), version)
+    file = jobs.folders.find_report(_find(jobs, job_id, caller))
     if file is None:
-        raise Problem("not-found", "The job has evaluated no version, or not this one.")
+        raise Problem("not-found", "The job has evaluated no version.")
     return Response(
         file.read_bytes(), headers={"Content-Security-Policy": REPORT_POLICY}, media_type="text/html"
     )

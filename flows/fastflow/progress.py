@@ -77,3 +77,18 @@ class JsonProgress:
             for item in items:
                 yield item
                 advance(1)
+
+
+def duration(seconds: float) -> str:
+    """Format seconds as "12 s", "3 min 20 s" or "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def about(seconds: float) -> str:
+    """Format an estimate of seconds as "12 s", "3 min" or "2 h 5 min"."""
+    return duration(seconds if seconds < 60 else 60 * round(seconds / 60)).removesuffix(" 0 s")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from training.commands.options import Data, Device, Models, PrecisionName, ProgressFormat, parse_precision
+from training.commands.options import Data, Device, Models, PrecisionName, ProgressFormat
 
 Category = Annotated[str, typer.Option(help="Name of the category's folder.")]
 Version = Annotated[str, typer.Option(help="Version that may become active.")]
@@ -33,7 +33,6 @@ def compare(
     """
     from flows.fastflow.bundle.models_folder import resolve
 
-    engine = parse_precision(precision)
     for name in (against, version):  # before torch is loaded, which takes seconds
         resolve(models, category, name)
 
@@ -53,7 +52,7 @@ def compare(
         against=against,
         models=models,
         device=device,
-        precision=engine,
+        precision=precision,
         progress=reporter,
     )
     for line in comparison_lines(comparison):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.commands.options import Data, Device, Models, PrecisionName, ProgressFormat, parse_precision
+from training.commands.options import Data, Device, Models, PrecisionName, ProgressFormat
 
 if TYPE_CHECKING:
     from training.evaluation.comparison.compare import PeerSettings
@@ -60,7 +60,6 @@ def evaluate(
 
     Example: flowgauge evaluate --data datasets/elpv --category solar_cell
     """
-    engine = parse_precision(precision)
     names = _category_names(data, category or [], models, version)
     if len(names) > 1 and (version is not None or progress == "json"):
         raise typer.BadParameter("a version or a JSON result is of one category; name it with --category")
@@ -82,7 +81,7 @@ def evaluate(
         models=models,
         out=out,
         device=device,
-        precision=engine,
+        precision=precision,
         peers=peers,
         progress=reporter,
     )

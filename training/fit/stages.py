@@ -13,6 +13,7 @@ from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.learning.descriptions import Descriptions
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head
+from flows.fastflow.progress import about
 from training.data.tiles import TrainingTile, choose_tiles
 from training.features.backbone import require_whole_positions
 from training.features.cache import GIB, FeatureCache, Features
@@ -21,7 +22,6 @@ from training.fit.epoch_metrics import EpochMetrics
 from training.fit.preparation import Run
 from training.fit.tensorboard_log import TensorBoardLog
 from training.fit.training_loop import fit
-from training.terminal.progress import about
 
 # Fitted images that a bundle describes: 2 MB of descriptions for the default backbone.
 _MAX_DESCRIBED = 1000

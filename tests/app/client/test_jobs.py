@@ -57,6 +57,8 @@ def test_client_starts_follows_and_cancels(url: str, tmp_path: Path) -> None:
         assert client.job(job.id).lines == ["hello"]
         with pytest.raises(NotFoundError, match="No job has this id"):
             [*client.follow_job("none")]
+        with pytest.raises(NotFoundError, match="evaluated no version"):
+            client.job_report(job.id)
 
 
 @pytest.mark.anyio

@@ -109,5 +109,6 @@ def test_command_line(url: str, images: Path, tmp_path: Path) -> None:
     assert len(layout.train_images(tmp_path / "out", "cap")) == 20
     assert [sample.defect for sample in layout.test_samples(tmp_path / "out", "cap")] == ["dent"]
     assert (tmp_path / "out" / "cap" / "parts.txt").is_file()
-    assert run(url, "delete", "cap").stdout == "cap is deleted\n"
+    assert "Aborted" in run(url, "delete", "cap", code=1).stderr
+    assert run(url, "delete", "cap", "--yes").stdout == "cap is deleted\n"
     assert run(url, "list").stdout == ""

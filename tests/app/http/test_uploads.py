@@ -183,11 +183,12 @@ def test_slow_but_steady_upload_is_read(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_too_large_file_of_several_fails_alone(step: int) -> None:
-    body = part("file", b"one", '; filename="a.png"') + part("station", b"s") + part("file", b"x" * 2001)
+    long_name = '; filename="' + "a" * 5000 + '"'
+    body = part("file", b"one", long_name) + part("station", b"s") + part("file", b"x" * 2001)
     several = many(body + part("file", b"three") + END, step=step)
     first, second, third = several.files
     assert (first, third, several.texts) == (
-        UploadedFile("a.png", b"one"),
+        UploadedFile("a" * MAX_TEXT, b"one"),
         UploadedFile(None, b"three"),
         {"station": "s"},
     )
