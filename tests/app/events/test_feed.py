@@ -116,8 +116,7 @@ async def test_slow_reader_is_disconnected_and_can_resume(database: Database) ->
         async with aclosing(feed.follow(feed.position, ALL)) as follow:
             await anext(follow)
             add(database, *map(str, range(9)))  # one more than are kept
-            while feed.position < 9:
-                await asyncio.sleep(0.01)
+            await until(lambda: feed.position == 9)
             with pytest.raises(ReaderTooSlow):
                 await anext(follow)
         async with aclosing(feed.follow(0, ALL)) as follow:
@@ -173,8 +172,7 @@ async def test_unavailable_database_loses_no_events(
         real = log.read
         monkeypatch.setattr(log, "read", None)
         feed.wake()
-        while "cannot read new events" not in caplog.text:
-            await asyncio.sleep(0.01)
+        await until(lambda: "cannot read new events" in caplog.text)
         monkeypatch.setattr(log, "read", real)
         add(database, "a")
         assert await take(follow, 1) == ["a"]

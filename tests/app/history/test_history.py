@@ -79,8 +79,7 @@ def leave_journal(settings: Settings, *entries: HistoryEntry) -> Path:
 
 async def failing(history: History) -> None:
     """Wait until the history reports a failure."""
-    while history.failure is None:
-        await asyncio.sleep(0.01)
+    await until(lambda: history.failure is not None)
 
 
 async def test_inspection_is_stored_with_image_and_map(settings: Settings, make_entry: MakeEntry) -> None:

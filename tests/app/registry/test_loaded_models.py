@@ -17,6 +17,7 @@ from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.support.bundles import copy_version
 from tests.app.support.models_folders import damage_bundle, serving_version
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -73,8 +74,7 @@ class TestLoading:
     ) -> None:
         cancelled = asyncio.ensure_future(loaded_models.get("tiny"))
         waiting = asyncio.ensure_future(loaded_models.get("tiny"))
-        while not loads:
-            await asyncio.sleep(0.001)
+        await until(lambda: loads != [])
         cancelled.cancel()
         assert (await waiting).manifest.category == "tiny"
         assert cancelled.cancelled()
@@ -174,13 +174,9 @@ class TestDamagedFileActive:
         preloading = asyncio.create_task(loaded_models.preload())
         await asyncio.sleep(0)
         raised = await problem(loaded_models.get("tiny"))
-        assert (raised.name, "'active' of category 'tiny' is damaged" in raised.detail) == (
-            "model-loading",
-            True,
-        )
-        async with asyncio.timeout(30):
-            while unready(loaded_models) != "Active models that are not loaded: 1.":
-                await asyncio.sleep(0.01)
+        assert raised.name == "model-loading"
+        assert "'active' of category 'tiny' is damaged" in raised.detail
+        await until(lambda: unready(loaded_models) == "Active models that are not loaded: 1.")
         assert (await loaded_models.get("tiny", first)).manifest.version == first
         models_folder.activate(store, "tiny", first)
         await asyncio.wait_for(preloading, 30)

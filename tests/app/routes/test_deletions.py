@@ -1,4 +1,3 @@
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import history_of
 from tests.app.history.rows import add, row
+from tests.support.waiting import eventually
 
 DAY = 24 * 3_600_000
 
@@ -23,8 +23,7 @@ def held(tmp_path: Path) -> Iterator[TestClient]:
         old = clock.now_ms() - 2 * DAY
         add(history_of(client).database, *(row(old, has_pictures=False) for _ in range(120)), row())
     with TestClient(create_app(settings)) as client:
-        while not client.get("/v1/deletions").json()["deletions"]:
-            time.sleep(0.01)
+        eventually(lambda: client.get("/v1/deletions").json()["deletions"] != [])
         yield client
 
 
@@ -46,8 +45,7 @@ def test_held_deletion_is_shown_and_starts_when_confirmed(held: TestClient) -> N
 
     answer = held.post("/v1/deletions/age/confirm")
     assert (answer.status_code, answer.json()["count"]) == (200, 120)
-    while rows(held) != 1:
-        time.sleep(0.01)
+    eventually(lambda: rows(held) == 1)
     assert held.get("/v1/deletions").json() == {"deletions": []}
     assert "confirm-deletion" not in held.get("/products").text
     entries = held.get("/v1/audit").json()["entries"]

@@ -1,7 +1,6 @@
 """Jobs over REST: roles, categories, strict settings, the event stream, and the audit log."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from app.schemas.products import NewProduct
 from tests.app.conftest import Keyed
 from tests.app.jobs.conftest import Script
 from tests.app.support.services import list_actions, refusal_detail
+from tests.support.waiting import eventually
 
 TRAIN = {"kind": "train", "product": "tiny", "settings": {"epochs": 2}}
 
@@ -87,8 +87,8 @@ def test_job_is_started_followed_and_listed(
 
 def test_job_is_cancelled_once(keyed: Keyed, start: Callable[..., dict[str, Any]]) -> None:
     url = f"/v1/jobs/{start()['id']}"
-    while keyed.client.get(url, headers=keyed.show("viewer")).json()["lines"] != ["hello"]:
-        time.sleep(0.01)
+    viewer = keyed.show("viewer")
+    eventually(lambda: keyed.client.get(url, headers=viewer).json()["lines"] == ["hello"])
     cancelled = keyed.client.post(f"{url}:cancel", headers=keyed.show("operator"))
     assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
     again = keyed.client.post(f"{url}:cancel", headers=keyed.show("operator"))
