@@ -62,10 +62,10 @@ def test_nothing_heavy_is_imported_for_help_and_version(option: str) -> None:
         "serve --models /nope",
         "models list --models /nope",
         "data check --data /nope --category x",
-        "flows train --help",
+        *("flows train --help", "predict --help", "serve --help"),
     ],
 )
-def test_wrong_paths_are_told_without_torch(arguments: str) -> None:
+def test_wrong_paths_and_help_are_told_without_torch(arguments: str) -> None:
     code = "import sys, flowgauge\ntry:\n    flowgauge.main()\nfinally:\n    print('torch' in sys.modules)"
     done = python(code, *arguments.split())
     assert done.stdout.splitlines()[-1] == "False"

@@ -92,11 +92,8 @@ def test_ended_session_loses_no_work(browser: Browser, keyed: Site, tiny_images:
         page.get_by_role("button", name="Defect").click()
         expect(page.locator("#review-said")).to_have_text("Saved: Defect.")
         expect(link).to_be_hidden()
-        assert keyed.client.get(f"/v1{path}").json()["review"] == {
-            "revision": 2,
-            "verdict": "defect",
-            "kind": None,
-        }
+        review = keyed.client.get(f"/v1{path}").json()["review"]
+        assert review == {"revision": 2, "verdict": "defect", "kind": None}
 
         # Pictures that wait are inspected after it.
         page.goto("/inspect")

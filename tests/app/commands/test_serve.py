@@ -276,18 +276,11 @@ def test_warns_of_a_history_that_nothing_limits() -> None:
     assert setting_warnings(load_settings(retention_reject_days=3650, **some)) == []
 
 
-def test_help_is_fast_and_teaches() -> None:
-    code = f"import sys\ntry:\n {PROGRAM}\nfinally:\n sys.exit('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"COLUMNS": "200", "TERMINAL_WIDTH": "200"},
-    )
-    assert done.returncode == 0
+def test_help_names_every_setting() -> None:
+    cli = typer.Typer()
+    cli.command()(serve)
+    said = CliRunner().invoke(cli, ["--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).stdout
     for name in Settings.model_fields:
         option, variable = f"--{name.replace('_', '-')}", f"FLOWGAUGE_{name.upper()}"
-        assert option in done.stdout or variable in done.stdout, name
-    assert "FLOWGAUGE_MALLOC" in done.stdout
+        assert option in said or variable in said, name
+    assert "FLOWGAUGE_MALLOC" in said

@@ -60,12 +60,8 @@ async def test_job_reports_progress_and_result(jobs: Jobs) -> None:
         assert runner.with_progress(jobs.store.page(5)) == [runner.get(job.id)]
         (jobs.folder / "go").touch()
         done = await ended(runner, job)
-    assert (done.state, done.share, done.result, done.outcome) == (
-        "succeeded",
-        1,
-        {"version": "v1"},
-        "it serves",
-    )
+    assert (done.state, done.share, done.outcome) == ("succeeded", 1, "it serves")
+    assert done.result == {"version": "v1"}
     assert done.ended_ms is not None
     assert jobs.folders.log(job).last_lines() == ["*** epoch"]
 

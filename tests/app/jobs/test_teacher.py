@@ -58,11 +58,8 @@ def test_ten_good_images_begin_a_starter(client: TestClient, tmp_path: Path) -> 
     add_images(client, "hand", 0, 12)
     teaching = client.get("/v1/products/cap").json()["teaching"]
     assert (teaching["next"], teaching["needed"], teaching["jobs"]) == ("starter", 1, [])
-    assert (teaching["target_fpr"], teaching["promised_fpr"], teaching["missing_for_target"]) == (
-        0.01,
-        None,
-        484,
-    )
+    assert (teaching["target_fpr"], teaching["promised_fpr"]) == (0.01, None)
+    assert teaching["missing_for_target"] == 484
     assert client.get("/v1/products/hand").json()["teaching"]["next"] is None
     add_images(client, "cap", 9, 1)
     eventually(lambda: jobs(client) == [("cap", "starter", "running")])

@@ -63,11 +63,8 @@ def test_what_would_have_been_decided(client: TestClient, version: str) -> None:
         assert (one["overkill"]["value"], one["escape"]["value"]) == (0, 0)
     kept(client, row(version=version, score=limit + 1e-6, verdict="good"))
     answer = get(client)
-    assert answer["window"]["decisions"]["PASS"] == {
-        "inspections": 10,
-        "reviewed_good": 10,
-        "reviewed_defect": 0,
-    }
+    passed = answer["window"]["decisions"]["PASS"]
+    assert passed == {"inspections": 10, "reviewed_good": 10, "reviewed_defect": 0}
     there = next(one for one in answer["positions"] if one["in_force"])
     assert there["changes"] == [{"taken": "PASS", "would": "REJECT", "inspections": 1}]
     assert there["overkill"]["value"] == pytest.approx(0.1)

@@ -166,8 +166,5 @@ class TestAudit:
         details = [entry["detail"] for entry in entries]
         assert [detail["station"] for detail in details] == ["3"] * 3
         assert [detail["to"] for detail in details] == [LEFT, MIDDLE, None]
-        assert [detail["from"] for detail in details] == [
-            None,
-            {**LEFT, "revision": 1},
-            {**MIDDLE, "revision": 2},
-        ]
+        before = [detail["from"] for detail in details]
+        assert before == [None, {**LEFT, "revision": 1}, {**MIDDLE, "revision": 2}]

@@ -24,11 +24,8 @@ def test_bar_length_is_the_share_of_the_busiest_hour() -> None:
     assert {one.day for one in made.bars} == {None}
     first, quiet, last = made.bars
     assert (first.begin, first.total, first.rejected, first.passed) == (clock.iso(BEGIN), 8, 1, 0.75)
-    assert [(one.decision, one.x, one.width) for one in first.segments] == [
-        ("PASS", 0, 750),
-        ("REVIEW", 750, 125),
-        ("REJECT", 875, 125),
-    ]
+    segments = [(one.decision, one.x, one.width) for one in first.segments]
+    assert segments == [("PASS", 0, 750), ("REVIEW", 750, 125), ("REJECT", 875, 125)]
     assert (quiet.total, quiet.passed, quiet.segments) == (0, None, [])
     assert [(one.decision, one.width) for one in last.segments] == [("PASS", 375), ("REJECT", 125)]
 

@@ -1,5 +1,6 @@
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -19,18 +20,8 @@ def beside(text: str) -> dict[str, str]:
 
 
 def test_tells_all_that_there_is(keyed: Keyed) -> None:
-    [identifier] = add(
-        keyed.database,
-        answered(
-            decision="REJECT",
-            score=4.25,
-            p_value=0.04,
-            part_id="P-1",
-            station="line-3",
-            product_id="Q",
-            recipe_id="R",
-        ),
-    )
+    said: dict[str, Any] = {"part_id": "P-1", "station": "line-3", "product_id": "Q", "recipe_id": "R"}
+    [identifier] = add(keyed.database, answered(decision="REJECT", score=4.25, p_value=0.04, **said))
     text = shown(keyed, identifier)
     for words in ("✕", "Reject", "P-1", "line-3", "Q", "R", "v1", "48</dd>", "12 ms"):
         assert words in text

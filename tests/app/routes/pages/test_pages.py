@@ -37,13 +37,7 @@ def test_every_page_says_who_may_see_it() -> None:
         assert route.methods == {"GET"}  # pages change nothing: scripts do, by the API
 
 
-SEEN_WITH = {
-    "/": "history",
-    "/scores": "history",
-    "/report": "history",
-    "/inspect": "predict",
-    "/admin": "admin",
-}
+SEEN_WITH = dict.fromkeys(("/", "/scores", "/report"), "history") | {"/inspect": "predict", "/admin": "admin"}
 
 
 def test_a_line_is_led_from_the_wall_to_where_it_inspects(keyed: Keyed) -> None:

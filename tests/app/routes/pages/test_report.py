@@ -75,11 +75,8 @@ def test_hostile_names_are_text(keyed: Keyed) -> None:
 def test_who_changed_what_and_why(keyed: Keyed) -> None:
     app: Any = keyed.app
     caller = Caller("0123456789abcdef", "the engineer", Role.OPERATOR)
-    detail = {
-        "from": {"target_fpr": None, "review_fpr": None},
-        "to": {"target_fpr": 0.005},
-        "reason": "Complaint 88",
-    }
+    before = {"target_fpr": None, "review_fpr": None}
+    detail = {"from": before, "to": {"target_fpr": 0.005}, "reason": "Complaint 88"}
     Audit(app.state.database).write(caller, "model.thresholds", "tiny", "done", detail)
     shown = text(keyed)
     assert "<td>the engineer</td>" in shown
