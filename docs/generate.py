@@ -108,12 +108,16 @@ def rest_api() -> str:
 
     document = create_app(Settings()).openapi()
     everybody = ", ".join(Role)
+    names = {everybody: "all", everybody.removeprefix("line, "): "all but line", "": "no key"}
     routes: dict[str, list[tuple[str, ...]]] = {}
     for path, operations in sorted(document["paths"].items()):
         for method, operation in operations.items():
             text, _, roles = operation["description"].partition("\n\nRoles: ")
-            allowed = {everybody: "all", "": "no key"}.get(roles.strip("."), roles.strip("."))
-            row = f"`{method.upper()} {path}`", _first_sentence(text), allowed
+            row = (
+                f"`{method.upper()} {path}`",
+                _first_sentence(text),
+                names.get(roles.strip("."), roles.strip(".")),
+            )
             routes.setdefault(operation["tags"][0], []).append(row)
     head = ("Route", "Purpose", "Roles")
     tables = [f"### {tag.capitalize()}\n\n{_table(head, rows)}" for tag, rows in routes.items()]

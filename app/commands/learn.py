@@ -44,12 +44,11 @@ def learn(
 ) -> None:
     """Publish a version that has learned from reviewed defects, without training.
 
-    The flow stays as it is; a small part is added to its scores. Thresholds follow from the same held-out
-    good images as before, which this part has not seen, so they keep their promise even if reviews are wrong.
-    The new version does not become active.
+    A small part is added to the scores. Thresholds keep their promise even if reviews are wrong. The new
+    version does not become active.
 
     Give all reviewed images each time: what the version has learned before is replaced. Images that it was
-    fitted to or calibrated with and unreadable images are refused; copies with the same pixels are left out.
+    fitted to or calibrated with are refused; copies with the same pixels are left out.
     """
     import torch
 

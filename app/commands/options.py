@@ -19,9 +19,7 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_de
 ServerUrl = Annotated[str, typer.Option("--url", envvar="FLOWGAUGE_URL", help="Address of the server.")]
 SERVER_URL: Final = "http://127.0.0.1:8000"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-ProgressFormat = Annotated[
-    Literal["text", "json"], typer.Option(help="text for people, json for programs: an event a line.")
-]
+ProgressFormat = Annotated[Literal["text", "json"], typer.Option(help="json: an event a line, for programs.")]
 Key = Annotated[
     str | None,
     typer.Option(envvar="FLOWGAUGE_KEY", help="API key of the server; needs --url.", show_envvar=True),

@@ -13,9 +13,7 @@ Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Models fo
 PrecisionName = Annotated[
     Precision, typer.Option(help="float32, bfloat16 or openvino-bfloat16, if calibrated for it.")
 ]
-ProgressFormat = Annotated[
-    Literal["text", "json"], typer.Option(help="text for people, json for programs: an event a line.")
-]
+ProgressFormat = Annotated[Literal["text", "json"], typer.Option(help="json: an event a line, for programs.")]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a fitted flow.")]
 Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]

@@ -28,7 +28,7 @@ Runs = Annotated[
     Path, typer.Option(envvar="FLOWGAUGE_RUNS", help="Folder of checkpoints and cached features.")
 ]
 Starter = Annotated[
-    bool, typer.Option("--starter", help="Fit a starter version to 10 or more images, in seconds.")
+    bool, typer.Option("--starter", help="Fit a starter, less accurate, to 10 or more images, in seconds.")
 ]
 NoActivate = Annotated[
     bool, typer.Option("--no-activate", help="Publish the version, and leave the active one as it is.")
@@ -71,9 +71,6 @@ def train(
     promised false-reject rate. Options override the YAML.
 
     A category that fails does not stop the others. RUNS/summary.json holds the outcome of each.
-
-    A starter has no flow. It is less accurate, and replaced by training without `--starter` once there are
-    more images.
 
     Examples:
 
