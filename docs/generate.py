@@ -305,7 +305,6 @@ _SETTINGS_RULES: Final = """
 - `FLOWGAUGE_QUEUE_BYTES` must hold a largest image: `FLOWGAUGE_MAX_BYTES` + 3 * `FLOWGAUGE_MAX_PIXELS`.
 - `FLOWGAUGE_QUEUE_IMAGES` must not be less than `FLOWGAUGE_MAX_ITEMS`.
 - One category may use at most two thirds of both queues, so that it cannot shut out the others.
-- TLS needs both the certificate and the key.
 - In `FLOWGAUGE_DATABASE`, write `@ : / ? %` in user or password as `%40 %3A %2F %3F %25`.
 """
 _OTHER_VARIABLES: Final = [
@@ -322,8 +321,8 @@ _OTHER_VARIABLES: Final = [
     ("`FLOWGAUGE_DEBUG`", "`1` shows the traceback of an error."),
     (
         "`FLOWGAUGE_MALLOC`",
-        "`default` returns freed memory to the system at once. By default large blocks are kept and reused, "
-        "which halves the time of a forward pass on a CPU.",
+        "`default` returns freed memory to the system at once, which doubles the time of a forward pass on a "
+        "CPU.",
     ),
     ("`FLOWGAUGE_BIND`, `FLOWGAUGE_DATA`", "Address and data folder in `docker-compose.yml`."),
     ("`HF_ENDPOINT`, `HF_TOKEN`", "Mirror of the timm hub and its token, for `backbones pull` and `train`."),
@@ -361,9 +360,8 @@ The body is an image, or a form with the image as `file`. The form may have the 
 `product_id`, `recipe_id` and `station`.
 """
 _ERRORS: Final = """
-Errors are RFC 9457 problem details (`application/problem+json`). Decide by `type`;
-[troubleshoot](../how-to/troubleshoot.md#refusals) lists all types. `detail` says what was wrong and what
-to do. Routes under `/v2` answer `{"error": "..."}`, as the Open Inference Protocol demands.
+Errors are RFC 9457 problem details; [troubleshoot](../how-to/troubleshoot.md#refusals) lists all types.
+Routes under `/v2` answer `{"error": "..."}`, as the Open Inference Protocol demands.
 """
 
 

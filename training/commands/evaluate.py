@@ -52,9 +52,8 @@ def evaluate(
 ) -> None:
     """Measure published models on test images that training never reads.
 
-    Prints how well scores rank images and, with masks, maps rank pixels. Also prints the good parts rejected
-    and the defective parts found at the threshold. Writes scores.csv, summary.json and report.html, one
-    self-contained file; OUT/index.html lists all categories.
+    Prints metrics of images and, with masks, of pixels, and the error rates at the threshold. Writes
+    scores.csv, summary.json and report.html, one self-contained file; OUT/index.html lists all categories.
 
     Decisions follow the version's own calibration, not later settings of the server.
 
