@@ -25,6 +25,18 @@ def url(
 
 
 @pytest.fixture
+def camera(tmp_path: Path, tiny_images: dict[str, list[bytes]]) -> Path:
+    """A folder of images, one of which is broken, beside an image that is no part of it."""
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    for kind in ("good", "defect"):
+        (folder / f"{kind}.png").write_bytes(tiny_images[kind][0])
+    (folder / "bad.png").write_bytes(b"no image")
+    (tmp_path / "secret.png").write_bytes(tiny_images["good"][0])
+    return folder
+
+
+@pytest.fixture
 def curl() -> str:
     """Path of curl, which inspect.sh calls."""
     program = shutil.which("curl")

@@ -19,17 +19,6 @@ from app.schemas.access import Role
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-Images = dict[str, list[bytes]]
-
-
-@pytest.fixture
-def camera(tmp_path: Path, tiny_images: Images) -> Path:
-    folder = tmp_path / "camera"
-    folder.mkdir()
-    (folder / "good.png").write_bytes(tiny_images["good"][0])
-    (folder / "defect.png").write_bytes(tiny_images["defect"][0])
-    (folder / "bad.png").write_bytes(b"no image")
-    return folder
 
 
 def run(*command: str | Path, url: str) -> subprocess.CompletedProcess[str]:

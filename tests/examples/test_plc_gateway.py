@@ -23,17 +23,6 @@ from tests.support.mosquitto import Mosquitto, Subscriber, subscribed
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-Images = dict[str, list[bytes]]
-
-
-@pytest.fixture
-def camera(tmp_path: Path, tiny_images: Images) -> Path:
-    folder = tmp_path / "camera"
-    folder.mkdir()
-    (folder / "defect.png").write_bytes(tiny_images["defect"][0])
-    (folder / "bad.png").write_bytes(b"no image")
-    (tmp_path / "secret.png").write_bytes(tiny_images["good"][0])
-    return folder
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from tests.system.pages import Site, drop, enter_key, inspect, opened, serious, 
 from tests.system.processes import FlowGauge
 
 Images = dict[str, list[bytes]]
-BOXES = "(all) => all.map((one) => one.getBoundingClientRect()).map((box) => [box.left, box.right])"
 # Whether the browser asks before the page is left.
 ASKS = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
 

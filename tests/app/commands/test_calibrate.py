@@ -140,10 +140,8 @@ def test_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
     run()
     entries = [entry for entry in Audit(database).page(10)[::-1] if entry.outcome != "begun"]
     database.close()
-    assert [(entry.action, entry.outcome) for entry in entries] == [
-        ("model.calibrate", "done"),
-        ("model.calibrate", "refused"),
-    ]
+    assert {entry.action for entry in entries} == {"model.calibrate"}
+    assert [entry.outcome for entry in entries] == ["done", "refused"]
     assert (entries[0].detail["station"], entries[0].detail["reason"]) == ("line-3", "new lamp")
     assert "copy.png" in entries[1].detail["refusal"]
 

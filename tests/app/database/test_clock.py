@@ -6,8 +6,6 @@ import pytest
 
 from app.database import clock
 
-DAY = 24 * 3_600_000
-
 
 @pytest.fixture(autouse=True)
 def _own_count(monkeypatch: pytest.MonkeyPatch) -> None:

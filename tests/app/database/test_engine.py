@@ -83,10 +83,8 @@ def test_tables_without_the_audit_sample_are_migrated(each_database: Database) -
     each_database.upgrade()
     add(each_database, row(audit=True))
     with each_database.read() as connection:
-        assert connection.scalars(select(inspections.c.audit).order_by(inspections.c.id)).all() == [
-            False,
-            True,
-        ]
+        audited = connection.scalars(select(inspections.c.audit).order_by(inspections.c.id)).all()
+        assert audited == [False, True]
         assert "ix_inspections_audit" in {
             one["name"] for one in inspect(connection).get_indexes("inspections")
         }

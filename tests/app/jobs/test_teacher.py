@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from app.schemas.products import NewProduct
 from tests.app.jobs.conftest import Script
 from tests.app.support.services import create_service
 from tests.support.waiting import eventually
-
-Add = Callable[[int], None]
 
 
 @pytest.fixture

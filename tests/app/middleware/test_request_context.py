@@ -205,8 +205,6 @@ def test_every_response_has_security_headers(client: TestClient, path: str) -> N
 
 def test_headers_of_a_route_are_kept(client: TestClient) -> None:
     headers = client.get("/kept").headers
-    assert (headers["Cache-Control"], headers["Content-Security-Policy"]) == (
-        "max-age=60",
-        "default-src 'self'",
-    )
+    assert headers["Cache-Control"] == "max-age=60"
+    assert headers["Content-Security-Policy"] == "default-src 'self'"
     assert headers["X-Content-Type-Options"] == "nosniff"

@@ -34,10 +34,8 @@ def test_a_key_is_made_shown_once_and_opens_the_service_at_once(keyed: Keyed) ->
     listed = keyed.client.get(URL, headers=admin)
     assert made in listed.json()["keys"]
     assert text[20:] not in listed.text
-    assert keyed.client.get(SESSION_URL, headers={"X-API-Key": text}).json()["categories"] == [
-        "bottle",
-        "grid",
-    ]
+    session = keyed.client.get(SESSION_URL, headers={"X-API-Key": text}).json()
+    assert session["categories"] == ["bottle", "grid"]
 
 
 @pytest.mark.parametrize(

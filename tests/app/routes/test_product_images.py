@@ -209,10 +209,8 @@ def test_labels_are_changed_and_undone(cap: TestClient, tiny_images: Images) -> 
     ]
     changed = cap.patch(URL, json={"changes": changes})
     assert changed.status_code == 200, changed.text
-    assert [(one["kind"], one["excluded"]) for one in changed.json()["images"]] == [
-        ("scratch", False),
-        (None, True),
-    ]
+    after = [(one["kind"], one["excluded"]) for one in changed.json()["images"]]
+    assert after == [("scratch", False), (None, True)]
     undone = cap.patch(URL, json={"changes": changed.json()["before"]}).json()["images"]
     assert [(one["label"], one["kind"], one["excluded"]) for one in undone] == [("good", None, False)] * 2
     refusal_detail(cap.patch(URL, json={"changes": []}), 400, "invalid-request")
@@ -229,10 +227,8 @@ def test_deleted_image_is_gone(cap: TestClient, tiny_images: Images) -> None:
         refusal_detail(cap.get(image["links"][name]), 404, "unknown-product")
     refusal_detail(cap.delete(image["links"]["self"]), 404, "unknown-product")
     entries = list_actions(cap, "product.delete-image")
-    assert [(one["detail"]["image"], one["outcome"]) for one in entries] == [
-        (image["sha256"], "done"),
-        (image["sha256"], "refused"),
-    ]
+    assert {one["detail"]["image"] for one in entries} == {image["sha256"]}
+    assert [one["outcome"] for one in entries] == ["done", "refused"]
     assert stored(cap, tiny_images["good"][0])
 
 

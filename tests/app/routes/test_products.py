@@ -32,10 +32,8 @@ def test_product_is_created_changed_and_deleted(client: TestClient) -> None:
     [entry] = list_actions(client, "product.create")
     assert (entry["target"], entry["outcome"]) == ("cap", "done")
     done = [entry for entry in list_actions(client, "product.change") if entry["outcome"] == "done"]
-    assert done[0]["detail"] == {
-        "takeover": "manual",
-        "from": {"kinds": ["scratch"], "takeover": "automatic"},
-    }
+    before = {"kinds": ["scratch"], "takeover": "automatic"}
+    assert done[0]["detail"] == {"takeover": "manual", "from": before}
     [entry] = list_actions(client, "product.delete")
     assert entry["detail"]["images"] == 0
 

@@ -86,7 +86,6 @@ def pillow(data: bytes) -> NDArray[np.uint8]:
     return np.array(image.convert(through).convert("RGB"))
 
 
-BGR = np.ascontiguousarray(RGB[..., ::-1])
 FIVE = (RGB >> 3).astype("<u2")
 
 EXACT = {

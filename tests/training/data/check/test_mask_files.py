@@ -107,10 +107,8 @@ def test_black_masks_of_good_parts_are_ignored(disc: Path, plain: Path) -> None:
 def test_marked_good_part_is_reported(disc: Path, plain: Path) -> None:
     write(disc / "ground_truth/good/000_mask.png", MARKED)
     [found] = findings(disc)
-    assert (found.kind, found.files) == (
-        "mask_of_good",
-        ["ground_truth/good/000_mask.png", "test/good/000.png"],
-    )
+    assert found.kind == "mask_of_good"
+    assert found.files == ["ground_truth/good/000_mask.png", "test/good/000.png"]
     assert found.message == (
         "ground_truth/good/000_mask.png marks 1.6% of test/good/000.png, which lies among the good parts"
     )
