@@ -32,8 +32,7 @@ def list_presets(
 ) -> None:
     """List the presets: input size, stages or blocks, licence and place of the weights.
 
-    Use one by `flowgauge train --preset NAME`, or as `preset: NAME` in a run's YAML. For any other timm model
-    set backbone.name and backbone.out_indices.
+    Use one by `flowgauge train --preset NAME`, or as `preset: NAME` in a run's YAML.
     """
     # Imported inside the commands: torch takes seconds, and --help must not.
     from flows.fastflow.backbones.hub import find_licence

@@ -17,8 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 def data() -> None:
     """Check the images of a category before training, or get real ones to try FlowGauge.
 
-    DIR/CATEGORY may have the layout of MVTec AD, its relatives or VisA. It may also hold a folder `good` and
-    folders named after defects, or only images of good parts.
+    docs/how-to/prepare-data.md shows the layouts: plain folders, MVTec AD and its relatives, VisA.
     """
 
 
