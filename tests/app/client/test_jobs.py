@@ -41,7 +41,7 @@ def states(news: list[Job | JobLines]) -> set[str]:
     return {one.state for one in news if isinstance(one, Job)}
 
 
-def test_client_starts_follows_and_cancels(url: str, tmp_path: Path) -> None:
+def test_client_starts_follows_and_cancels(url: str) -> None:
     with Client(url) as client:
         job = client.start_job("train", "bottle", epochs=3, preset=None)
         assert job.settings == {"epochs": 3}

@@ -63,14 +63,14 @@ async def until_serves(loaded_models: LoadedModels, version: str) -> None:
 
 class TestLoading:
     async def test_requests_share_one_load(
-        self, store: Path, first: str, loads: list[str], loaded_models: LoadedModels
+        self, first: str, loads: list[str], loaded_models: LoadedModels
     ) -> None:
         found = await asyncio.gather(*(loaded_models.get("tiny") for _ in range(10)))
         assert {id(one) for one in (*found, await loaded_models.get("tiny", first))} == {id(found[0])}
         assert loads == [first]
 
     async def test_cancelled_request_does_not_cancel_the_load(
-        self, store: Path, loads: list[str], loaded_models: LoadedModels
+        self, loads: list[str], loaded_models: LoadedModels
     ) -> None:
         cancelled = asyncio.ensure_future(loaded_models.get("tiny"))
         waiting = asyncio.ensure_future(loaded_models.get("tiny"))
@@ -96,7 +96,7 @@ class TestLoading:
 
 class TestWhileAnotherBecomesActive:
     async def test_old_version_serves_until_new_one_is_loaded(
-        self, store: Path, first: str, monkeypatch: pytest.MonkeyPatch, loaded_models: LoadedModels
+        self, store: Path, monkeypatch: pytest.MonkeyPatch, loaded_models: LoadedModels
     ) -> None:
         load, go_on = Detector.load, threading.Event()
 

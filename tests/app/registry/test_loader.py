@@ -60,12 +60,7 @@ class TestShared:
         )
 
     async def test_failed_specialisation_keeps_shared_graphs(
-        self,
-        store: Path,
-        folder: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture,
-        loader: Loader,
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, loader: Loader
     ) -> None:
         specialised: list[Scorer] = []
 
@@ -80,13 +75,13 @@ class TestShared:
         assert specialised == [one.scorer for one in loaded]
 
     async def test_backbone_weights_come_from_the_models_folder(
-        self, store: Path, folder: Path, tmp_path: Path, loader: Loader
+        self, folder: Path, tmp_path: Path, loader: Loader
     ) -> None:
         staged = shutil.copytree(folder, tmp_path / "staging" / "tiny" / folder.name)
         assert (await loader.load(staged)).manifest.category == "tiny"
 
 
-async def test_every_load_verifies_files_and_golden_images(store: Path, folder: Path, loader: Loader) -> None:
+async def test_every_load_verifies_files_and_golden_images(folder: Path, loader: Loader) -> None:
     await loader.load(folder)
     edit(folder, lambda d: d["golden"][0].update(score=9.0))
     assert "golden/0.png scores" in await raised_problem(loader.load(folder), "rejected-bundle")
