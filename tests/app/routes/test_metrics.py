@@ -10,9 +10,9 @@ from starlette.testclient import TestClient
 PNG = {"Content-Type": "image/png"}
 
 
-def scrape(client: TestClient, **headers: str) -> dict[str, float]:
+def scrape(client: TestClient) -> dict[str, float]:
     """What monitoring reads: values by what stands before them on the line."""
-    response = client.get("/metrics", headers=headers)
+    response = client.get("/metrics")
     assert response.status_code == 200, response.text
     return {
         f"{sample.name}{dict(sorted(sample.labels.items())) or ''}": sample.value
@@ -44,6 +44,7 @@ def test_inspections_are_counted(client: TestClient, tiny_images: dict[str, list
     assert said["flowgauge_held_images"] == said["flowgauge_held_bytes"] == 0
     assert said["flowgauge_pending_images"] == said["flowgauge_history_failing"] == 0
     assert said["flowgauge_telemetry_failures_total"] == 0
+    assert said["flowgauge_info{'version': '0.1.0'}"] == 1
 
 
 def test_full_disk_is_reported_until_a_write_succeeds(
