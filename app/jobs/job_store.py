@@ -57,6 +57,9 @@ class JobStore:
                     )
             if (connection.scalar(queued) or 0) >= MAX_QUEUED:
                 raise Problem("queue-full", f"{MAX_QUEUED} jobs wait, the limit; try again later.", 60)
+            newest = connection.scalar(select(func.max(jobs.c.id)))
+            if newest is not None and newest > job.id:  # the clock was ahead: ids must keep the order
+                job = replace(job, id=clock.first_id(clock.id_to_ms(newest) + 1))
             connection.execute(insert(jobs).values(_to_row(job)))
         return job
 

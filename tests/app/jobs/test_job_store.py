@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from app.database import clock
 from app.database.engine import Database
 from app.errors.problems import Problem
 from app.jobs import job_store
@@ -31,6 +32,18 @@ def test_pages_are_filtered(each_database: Database) -> None:
     assert store.page(5, products=[]) == []
     assert store.next_queued(("train", "starter")) == first
     assert store.next_queued(("evaluate",)) is None
+
+
+def test_order_survives_a_clock_that_was_ahead(
+    each_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = JobStore(each_database)
+    with monkeypatch.context() as context:
+        context.setattr(clock, "now_ms", lambda: 2_000_000_000_000)
+        first = store.add("train", "bottle", {}, "a")
+    later = [store.add("train", name, {}, "a") for name in ("grid", "cap")]
+    assert store.page(5) == [*reversed(later), first]
+    assert store.next_queued(("train",)) == first
 
 
 def test_oldest_jobs_of_a_kind_are_deleted(each_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
