@@ -9,7 +9,7 @@ from sqlalchemy import Row, func, insert, select, update
 
 from app.database import clock
 from app.database.engine import Database
-from app.database.tables import products
+from app.database.tables import jobs, products
 from app.errors.problems import Problem
 from app.products.image_store import ImageStore
 from app.products.rows import IMAGES, find_product, require_product
@@ -40,17 +40,21 @@ class Products:
         """
         if not is_category(new.name):
             raise Problem("invalid-request", f"No category can have the name {new.name!r}.")
-        values = {
+        values: dict[str, Any] = {
             "name": new.name,
             "created_ms": clock.now_ms(),
             "kinds": json.dumps([*dict.fromkeys(new.kinds)]),
             "takeover": new.takeover,
             "revision": 1,
-            "data_revision": 0,
         }
         with self.images.lock, self.database.write() as connection:
             if find_product(connection, new.name) is not None:
                 raise Problem("conflict", f"There is a product {new.name!r} already.")
+            # After those that jobs know of a deleted product with this name.
+            known = connection.scalar(
+                select(func.max(jobs.c.data_revision)).where(jobs.c.product == new.name)
+            )
+            values["data_revision"] = known or 0
             return connection.execute(insert(products).values(values).returning(products)).one()
 
     def find(self, names: Collection[str] | None) -> list[Row[Any]]:

@@ -15,6 +15,7 @@ from app.database.engine import Database
 from app.database.tables import REVISION
 from app.errors.problem_responses import to_problem
 from app.errors.problems import Problem
+from app.jobs.job_store import JobStore
 from app.products import image_store as module
 from app.products.image_store import RefusedImage
 from app.products.products import Products
@@ -174,6 +175,15 @@ def test_kind_that_images_have_stays(products: Products, make_image: MakeImage) 
     assert (json.loads(row.kinds), row.revision) == (["dent", "scratch", "hole"], 3)
     with pytest.raises(Problem, match="more than 100 kinds"):
         products.add_kinds("cap", {f"kind {i}" for i in range(98)})
+
+
+def test_revision_grows_over_products_of_a_name(products: Products, make_image: MakeImage) -> None:
+    """Otherwise the jobs of a deleted product seem to know the images of the next one."""
+    products.images.add("cap", make_image())
+    revision = products.get("cap").data_revision
+    JobStore(products.database).add("starter", "cap", {}, "server", revision, 1)
+    products.delete("cap", lambda _: None)
+    assert products.create(NewProduct(name="cap")).data_revision == revision == 1
 
 
 def test_deleted_image_and_product_leave_no_file(products: Products, make_image: MakeImage) -> None:
