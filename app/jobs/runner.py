@@ -129,6 +129,13 @@ class JobRunner:
                 return cancelled
         raise Problem("conflict", f"The job is {job.state}; only one that waits or runs can be cancelled.")
 
+    async def cancel_reading(self, product: str) -> None:
+        """Cancel the jobs that read the images of a product."""
+        for job in await asyncio.to_thread(self.store.of_product, product):
+            if not job.has_ended and job.data_revision is not None:
+                with suppress(Problem):  # it has just ended
+                    await self.cancel(job.id)
+
     def get(self, identifier: str) -> JobRecord:
         """Return a job with its present progress, or raise the problem unknown-job."""
         running = self._running.get(identifier)

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.auth.audit import audited
 from app.auth.permissions import MaySeeHistory, MayTeach
-from app.dependencies import ProductsDep, SettingsDep, TeacherDep
+from app.dependencies import JobsDep, ProductsDep, SettingsDep, TeacherDep
 from app.errors.problems import Problem, ProblemName
 from app.http.preconditions import ETAG, IfMatch, etag, require_match
 from app.products.answers import describe_products
@@ -118,11 +118,12 @@ async def delete_product(
     request: Request,
     products: ProductsDep,
     settings: SettingsDep,
+    jobs: JobsDep,
     _: MayTeach,
     if_match: IfMatch = None,
     reason: OptionalReason = None,
 ) -> None:
-    """Delete a product with all its images; its versions and inspections stay.
+    """Delete a product with all its images, and cancel jobs that read them; versions and inspections stay.
 
     A product with versions needs a reason.
     """
@@ -135,3 +136,4 @@ async def delete_product(
                 raise Problem("conflict", "The product has versions. Name a `reason` to delete its images.")
 
         detail["images"] = await run_in_threadpool(products.delete, category, check)
+        await jobs.cancel_reading(category)

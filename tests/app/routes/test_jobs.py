@@ -117,6 +117,14 @@ def test_unknown_or_wrong_settings_are_refused(keyed: Keyed, body: dict[str, Any
     assert names in refusal_detail(response, 400, "invalid-request")
 
 
+def test_jobs_of_a_deleted_product_are_cancelled(keyed: Keyed, start: Callable[..., dict[str, Any]]) -> None:
+    jobs = start(), start(kind="check", settings={}), start(product="grid")
+    headers = keyed.show("operator")
+    assert keyed.client.delete("/v1/products/tiny", headers=headers).status_code == 204
+    states = [keyed.client.get(f"/v1/jobs/{job['id']}", headers=headers).json()["state"] for job in jobs]
+    assert (states[:2], states[2] in ("queued", "running")) == (["cancelled"] * 2, True)
+
+
 def test_job_of_an_unknown_product_is_refused(keyed: Keyed) -> None:
     headers = keyed.show("operator")
     response = keyed.client.post("/v1/jobs", json=TRAIN | {"product": "bottel"}, headers=headers)
