@@ -148,6 +148,7 @@ def delete(
 
 def _batches(folder: Path) -> Iterator[dict[str, Path]]:
     """Yield the images of a folder by relative name, some at a time."""
+    from flows.fastflow.files.plain_files import escape_name
     from flows.fastflow.imaging.image_files import find_image_files
 
     batch: dict[str, Path] = {}
@@ -157,7 +158,7 @@ def _batches(folder: Path) -> Iterator[dict[str, Path]]:
         if batch and (len(batch) == _FILES or size + bytes_ > _BYTES):
             yield batch
             batch, size = {}, 0
-        batch[name] = path
+        batch[escape_name(name)] = path
         size += bytes_
     if batch:
         yield batch

@@ -13,6 +13,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import Serve
 from tests.conftest import picture, png
+from tests.support.odd_names import ESCAPED, renamed
 from training.data import layout
 
 
@@ -78,6 +79,14 @@ def run(url: str, *arguments: str | Path, code: int = 0) -> Result:
 
 def read_box(result: Result) -> str:
     return " ".join(result.stderr.replace("│", " ").split())  # what is wrong with an option is in a box
+
+
+def test_name_that_is_no_text_is_escaped(url: str, images: Path) -> None:
+    renamed(images / "00.png")
+    run(url, "create", "cap")
+    run(url, "add", "cap", images, code=1)
+    with Client(url) as client:
+        assert ESCAPED in [image.name for image in client.product_images("cap")]
 
 
 def test_command_line(url: str, images: Path, tmp_path: Path) -> None:
