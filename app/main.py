@@ -171,7 +171,7 @@ async def _open_jobs(state: State, stack: AsyncExitStack) -> None:
     """Open the queue of jobs and resume those that were cut off."""
     settings: Settings = state.settings
     products: Products = state.products
-    folders = JobFolders(settings.history)
+    folders = JobFolders(settings.history.absolute())
     commands = Commands(settings, state.history, products, folders)
     job_store = JobStore(state.database)
     takeover = Takeover(state.store, products, job_store, commands, state.audit)

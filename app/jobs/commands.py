@@ -102,7 +102,7 @@ class Commands:
                 self._write_images(job, temporary)
                 temporary.rename(data)
         if job.kind != "check":
-            options |= {"models": settings.models, "device": settings.device}
+            options |= {"models": settings.models.absolute(), "device": settings.device}
         if job.kind == "calibrate":
             options |= {"images": data / job.product / "test/good", "reason": f"job {job.id}"}
         elif job.kind == "learn":
@@ -158,7 +158,8 @@ class Commands:
         """Remove the server's folders from a text."""
         data, settings = self._folders.data(job), self._settings
         for folder in (data, self._folders.runs(job), data.parent, settings.history, settings.models):
-            text = text.replace(f"{folder}/", "").replace(str(folder), folder.name)
+            path = str(folder.absolute())  # a relative one may be "."
+            text = text.replace(f"{path}/", "").replace(path, folder.name)
         return text
 
     def _write_images(self, job: JobRecord, parent: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 import flowgauge
@@ -30,3 +31,12 @@ def test_starter_has_the_precision_of_the_service(tmp_path: Path, tiny_data: Pat
     [version] = versions(tmp_path / "models", "part")
     manifest = read_manifest(resolve(tmp_path / "models", "part", version))
     assert set(manifest.thresholds) == {"float32", "bfloat16"}
+
+
+def test_log_is_without_folders_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with create_service(Path()) as client:  # "."
+        jobs: Any = client.app.state.jobs  # type: ignore[attr-defined]
+        job = jobs.store.add("check", "cap", {}, "tester")
+        text = f"at 7.5: {tmp_path}/cap/v1, {jobs.folders.data(job)}/cap/a.png, {jobs.folders.path}"
+        assert jobs._commands.redact(job, text) == "at 7.5: cap/v1, cap/a.png, jobs"
