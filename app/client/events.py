@@ -100,11 +100,7 @@ class EventReader:
     kinds: Mapping[str, Any] = _KINDS
 
     def __init__(
-        self,
-        query: EventQuery,
-        patience: float,
-        timeout: float,
-        clock: Callable[[], float] = time.monotonic,
+        self, query: EventQuery, patience: float, timeout: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._positions = query.get("positions", False)
         self._params = {

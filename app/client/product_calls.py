@@ -42,11 +42,7 @@ def create_product(
 
 
 def change_product(
-    name: str,
-    *,
-    expected_revision: int,
-    kinds: Sequence[str] | None = None,
-    takeover: Takeover | None = None,
+    name: str, *, expected_revision: int, kinds: Sequence[str] | None = None, takeover: Takeover | None = None
 ) -> Call[Product]:
     """Change a product's kinds of defect, or the way in which new versions take over.
 

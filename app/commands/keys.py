@@ -15,10 +15,7 @@ from app.database.engine import redact_url
 from app.schemas.access import Role
 from app.settings import load_settings
 
-History = Annotated[
-    Path | None,
-    typer.Option(help="The server's history folder.", show_default="history"),
-]
+History = Annotated[Path | None, typer.Option(help="The server's history folder.", show_default="history")]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -68,10 +65,7 @@ def create(
 
 
 @app.command("list")
-def list_keys(
-    as_json: AsJson = False,
-    history: History = None,
-) -> None:
+def list_keys(as_json: AsJson = False, history: History = None) -> None:
     """List all keys without their secrets, the oldest first, invalid ones included."""
     with open_database(load_settings(history=history)) as database:
         place = redact_url(database.engine.url)

@@ -18,11 +18,7 @@ Version = Annotated[str, typer.Argument(help="Version of the model.")]
 VersionOrActive = Annotated[str | None, typer.Argument(help="Version; by default the active one.")]
 Output = Annotated[
     Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        help="File, or folder for it; by default CATEGORY-VERSION here.",
-    ),
+    typer.Option("--output", "-o", help="File, or folder for it; by default CATEGORY-VERSION here."),
 ]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
@@ -41,10 +37,7 @@ def models() -> None:
 
 
 @app.command("list")
-def list_models(
-    models: Models = MODELS_FOLDER,
-    as_json: AsJson = False,
-) -> None:
+def list_models(models: Models = MODELS_FOLDER, as_json: AsJson = False) -> None:
     """List categories and versions, with the active and the previous version marked."""
     from flows.fastflow.bundle import models_folder
 

@@ -24,9 +24,7 @@ def webhooks() -> None:
 
 
 @app.command("list")
-def list_webhooks(
-    as_json: AsJson = False,
-) -> None:
+def list_webhooks(as_json: AsJson = False) -> None:
     """List the webhooks without their secrets, and the deliveries that were given up."""
     settings = load_settings()
     if settings.webhooks is None:

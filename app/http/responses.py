@@ -61,11 +61,7 @@ class LimitedStreamingResponse(PiecewiseResponse, StreamingResponse):
     min_rate = 8 * 1024
 
     def __init__(
-        self,
-        limit: ConcurrencyLimit,
-        key_id: str | None,
-        content: Iterator[bytes],
-        **options: Any,
+        self, limit: ConcurrencyLimit, key_id: str | None, content: Iterator[bytes], **options: Any
     ) -> None:
         super().__init__(content, **options)
         self._limit = limit

@@ -166,11 +166,7 @@ class PredictHandler:
         return await cancel_on_disconnect(request, _gather(jobs))
 
     async def _respond(
-        self,
-        category: str,
-        body: PredictBody,
-        results: Sequence[Answer | Problem],
-        reservation: Reservation,
+        self, category: str, body: PredictBody, results: Sequence[Answer | Problem], reservation: Reservation
     ) -> Response:
         if len(results) == 1 and not body.drawings:
             return body.respond([*results])
@@ -258,8 +254,7 @@ async def _deadline(params: PredictParams, until: float) -> AsyncIterator[None]:
 
 def _deadline_exceeded(params: PredictParams) -> Problem:
     return Problem(
-        "deadline-exceeded",
-        f"Not done within {params.budget_ms} ms; waiting images are not computed.",
+        "deadline-exceeded", f"Not done within {params.budget_ms} ms; waiting images are not computed."
     )
 
 

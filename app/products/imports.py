@@ -16,13 +16,7 @@ from app.history.inspection_files import InspectionFiles
 from app.products.image_store import RefusedImage
 from app.products.intake import Candidate
 from app.schemas.history import Verdict
-from app.schemas.products import (
-    GOOD_FOLDERS,
-    MASK_FOLDERS,
-    MAX_IMPORTED,
-    DefectKind,
-    NewImport,
-)
+from app.schemas.products import GOOD_FOLDERS, MASK_FOLDERS, MAX_IMPORTED, DefectKind, NewImport
 from app.schemas.texts import MAX_TEXT
 from app.settings import Settings
 from flows.fastflow.calibration.images_per_part import (
@@ -123,8 +117,7 @@ def _allowed_folder(roots: Sequence[Path], folder: str) -> tuple[Path, Path]:
             continue
     hint = "ask the administrator for those that it names" if roots else "it names none yet"
     raise Problem(
-        "invalid-request",
-        f"The folder does not exist, or is not within FLOWGAUGE_IMPORT_FOLDERS: {hint}.",
+        "invalid-request", f"The folder does not exist, or is not within FLOWGAUGE_IMPORT_FOLDERS: {hint}."
     )
 
 

@@ -177,8 +177,7 @@ class CalibrationFiles:
                 found = _activate(after, target)
             except ValueError as error:  # an unusable file would stop all decisions
                 raise Problem(
-                    "conflict",
-                    "The maps of these images are flat, so no threshold exists. Use other images.",
+                    "conflict", "The maps of these images are flat, so no threshold exists. Use other images."
                 ) from error
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, after.model_dump_json().encode(), sync=True)

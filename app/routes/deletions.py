@@ -26,8 +26,7 @@ async def list_deletions(_: MaySeeHistory, deletions: DeletionsDep) -> HeldDelet
 
 
 @router.post(
-    "/{kind}/confirm",
-    responses=documented("invalid-request", "conflict", "internal", "history-unavailable"),
+    "/{kind}/confirm", responses=documented("invalid-request", "conflict", "internal", "history-unavailable")
 )
 async def confirm_deletion(
     kind: Kind, request: Request, _: MayAdminister, retention: RetentionDep

@@ -16,14 +16,7 @@ from app.history.history import History
 from app.http.responses import LimitedStreamingResponse
 from app.routes.inspection import ID_PATTERN
 from app.routes.openapi import documented
-from app.routes.parameters import (
-    From,
-    MaxMargin,
-    MinMargin,
-    To,
-    require_category_of_margin,
-    text_query,
-)
+from app.routes.parameters import From, MaxMargin, MinMargin, To, require_category_of_margin, text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision, WarningCode
 
@@ -144,9 +137,5 @@ def _export(
     name = "inspections.csv" if media_type == _CSV else "inspections.ndjson"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return LimitedStreamingResponse(
-        history.exports,
-        caller.key_id,
-        write(chain([first], pages)),
-        headers=headers,
-        media_type=media_type,
+        history.exports, caller.key_id, write(chain([first], pages)), headers=headers, media_type=media_type
     )

@@ -106,8 +106,7 @@ def get_job(job_id: JobIdPath, jobs: JobsDep, caller: MaySeeHistory) -> schemas.
 
 
 @router.post(
-    "/{job_id}:cancel",
-    responses=documented("unknown-job", "conflict", "internal", "history-unavailable"),
+    "/{job_id}:cancel", responses=documented("unknown-job", "conflict", "internal", "history-unavailable")
 )
 async def cancel_job(job_id: JobIdPath, request: Request, jobs: JobsDep, caller: MayTeach) -> schemas.Job:
     """Cancel a job that waits or runs. Versions that it published before stay."""

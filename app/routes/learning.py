@@ -19,11 +19,7 @@ router = APIRouter(prefix="/v1/models/{category}/learning", tags=["models"])
 
 @router.get("", responses=documented(*READING_PROBLEMS, "history-unavailable"))
 async def get_learning(
-    category: Category,
-    store: StoreDep,
-    history: HistoryDep,
-    _: MaySeeHistory,
-    made_from: From = None,
+    category: Category, store: StoreDep, history: HistoryDep, _: MaySeeHistory, made_from: From = None
 ) -> schemas.LearningState:
     """Return what the active version would learn from, and the reason why it cannot."""
     manifest = (await store.loaded_models.get(category)).manifest

@@ -177,10 +177,7 @@ def _details(manifest: Manifest, sha256: str) -> schemas.VersionDetails:
             "input_size": {"width": width, "height": height},
             "fit": manifest.geometry.fit,
             "thresholds": {
-                precision: {
-                    **to_schema(calibrator.default_thresholds).model_dump(),
-                    **record.model_dump(),
-                }
+                precision: {**to_schema(calibrator.default_thresholds).model_dump(), **record.model_dump()}
                 for precision, record in manifest.thresholds.items()
                 if (calibrator := bundle_calibrator(manifest, sha256, precision)) is not None
             },

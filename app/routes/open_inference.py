@@ -105,10 +105,7 @@ _INFER: Final[dict[str, Any]] = {
     **_INFER,
 )
 async def infer(
-    request: Request,
-    category: Category,
-    params: PredictParamsDep,
-    predictor: PredictorDep,
+    request: Request, category: Category, params: PredictParamsDep, predictor: PredictorDep
 ) -> Response:
     """Inspect images with the active version, or with the version in the path.
 

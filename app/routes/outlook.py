@@ -45,10 +45,7 @@ Rates = Annotated[
         examples=[[0.005, 0.01]],
     ),
 ]
-Band = Annotated[
-    float | None,
-    Query(ge=0, lt=1, description="Review rate, 0 for none; by default as set."),
-]
+Band = Annotated[float | None, Query(ge=0, lt=1, description="Review rate, 0 for none; by default as set.")]
 
 
 @router.get("/outlook", responses=documented(*READING_PROBLEMS, "history-unavailable"))

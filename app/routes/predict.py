@@ -37,10 +37,7 @@ async def predict(
 
 
 @router.post(
-    "/predict:batch",
-    response_model=schemas.BatchAnswer,
-    responses=_PROBLEMS,
-    openapi_extra=BATCH_EXTRA,
+    "/predict:batch", response_model=schemas.BatchAnswer, responses=_PROBLEMS, openapi_extra=BATCH_EXTRA
 )
 async def predict_batch(
     request: Request, category: Category, params: PredictParamsInlineDep, predictor: PredictorDep

@@ -89,11 +89,7 @@ def get_image(
 
 @router.delete("/images/{image}", status_code=204, responses=documented(*PROBLEMS))
 async def delete_image(
-    category: ProductInPath,
-    image: ImageInPath,
-    request: Request,
-    products: ProductsDep,
-    _: MayTeach,
+    category: ProductInPath, image: ImageInPath, request: Request, products: ProductsDep, _: MayTeach
 ) -> None:
     """Delete an image from a dataset. To be able to undo it, exclude the image instead."""
     async with audited(request, "product.delete-image", category, {"image": image}):

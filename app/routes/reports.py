@@ -46,10 +46,7 @@ def get_rates(
         span = decision_counts.skip_deleted(connection, requested)
         estimates = decision_counts.estimate_error_rates(connection, category, requested)
     return ErrorRates(
-        category=category,
-        from_=clock.iso(span.from_ms),
-        to=clock.iso(span.to_ms),
-        **dict(estimates),
+        category=category, from_=clock.iso(span.from_ms), to=clock.iso(span.to_ms), **dict(estimates)
     )
 
 
@@ -109,10 +106,7 @@ def get_shift(
     },
 )
 def export_kinds(
-    caller: MaySeeHistory,
-    history: HistoryDep,
-    requested: ShiftSpan,
-    station: OfStation = None,
+    caller: MaySeeHistory, history: HistoryDep, requested: ShiftSpan, station: OfStation = None
 ) -> Response:
     """Export the kinds of defect in a shift as CSV, the most frequent first (Pareto)."""
     kinds = kinds_of_defect(history.database, requested, caller.categories, station)

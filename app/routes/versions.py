@@ -65,11 +65,7 @@ async def upload_version(
 
 @router.post("/versions/{version}:activate", responses=_ACTIVATING)
 async def activate_version(
-    category: Category,
-    version: Version,
-    request: Request,
-    store: StoreDep,
-    reason: OptionalReason = None,
+    category: Category, version: Version, request: Request, store: StoreDep, reason: OptionalReason = None
 ) -> schemas.Activation:
     """Activate a version after it is loaded and verified.
 

@@ -16,8 +16,7 @@ class HeldDeletion(BaseModel):
         description="Retention by age or by size, or removal of files without an inspection."
     )
     count: int = Field(
-        description="Amount to delete: inspections (age), bytes (size) or files (orphans).",
-        examples=[52_310],
+        description="Amount to delete: inspections (age), bytes (size) or files (orphans).", examples=[52_310]
     )
     total: int = Field(description="Amount stored.", examples=[61_007])
     since: Timestamp = Field(description="Time since which it waits.")

@@ -9,8 +9,7 @@ from .timestamp import Timestamp
 
 Verdict = Literal["good", "defect"]
 KeyId = Annotated[
-    str | None,
-    Field(description="The key of the request; null without keys.", examples=["4f1d8a02c7b96e35"]),
+    str | None, Field(description="The key of the request; null without keys.", examples=["4f1d8a02c7b96e35"])
 ]
 
 

@@ -74,8 +74,7 @@ class LearnSettings(EvaluateSettings):
     """Settings of learning."""
 
     since: Annotated[
-        datetime | None,
-        Field(description="Only inspections from this time on; UTC unless it has an offset."),
+        datetime | None, Field(description="Only inspections from this time on; UTC unless it has an offset.")
     ] = None
 
 

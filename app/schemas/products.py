@@ -40,10 +40,7 @@ def _require_folder_name(kind: str) -> str:
     return kind
 
 
-ProductName = Annotated[
-    str,
-    Field(description="The category that it is taught as.", examples=["bottle"]),
-]
+ProductName = Annotated[str, Field(description="The category that it is taught as.", examples=["bottle"])]
 # A kind names a folder, whose name has at most 255 bytes: 60 characters of 4.
 DefectKind = Annotated[
     str,

@@ -38,8 +38,7 @@ Authority = Annotated[
     Path | None, typer.Option(help="PEM file of the authority that signed the server's certificate.")
 ]
 Station = Annotated[
-    str | None,
-    typer.Option(help="Station of the images; selects its calibration and region of interest."),
+    str | None, typer.Option(help="Station of the images; selects its calibration and region of interest.")
 ]
 Part = Annotated[
     str | None,
@@ -49,8 +48,7 @@ Part = Annotated[
     ),
 ]
 MoveTo = Annotated[
-    Path | None,
-    typer.Option(help="Move inspected images there; images that fail go to its folder failed."),
+    Path | None, typer.Option(help="Move inspected images there; images that fail go to its folder failed.")
 ]
 Patterns = Annotated[
     list[str] | None,

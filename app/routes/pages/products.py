@@ -54,11 +54,7 @@ async def show_products(
 
 @router.get("/products/{category}", response_class=Response)
 async def show_product(
-    category: ProductInPath,
-    _: MaySeeHistory,
-    page: PagePart,
-    settings: SettingsDep,
-    products: ProductsDep,
+    category: ProductInPath, _: MaySeeHistory, page: PagePart, settings: SettingsDep, products: ProductsDep
 ) -> Response:
     """Show a product and its images. Scripts teach it by /v1/products and /v1/jobs."""
     product = await asyncio.to_thread(products.get, category)
