@@ -189,12 +189,10 @@ class Settings(BaseSettings):
 
     @property
     def engine_cache_folder(self) -> Path:
-        """Folder of compiled graphs."""
         return self.engine_cache or self.history / "engines"
 
     @property
     def database_url(self) -> str:
-        """URL of the database."""
         return self.database or f"sqlite:///{self.sqlite_file}"
 
     @property

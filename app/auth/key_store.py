@@ -69,7 +69,6 @@ class ApiKey:
         return None
 
     def to_schema(self) -> schemas.Key:
-        """Return the public fields."""
         return schemas.Key(
             id=self.id,
             name=self.name,

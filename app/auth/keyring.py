@@ -51,7 +51,6 @@ class Keyring:
             self._thread.join()
 
     def reload(self) -> None:
-        """Reload from the database now."""
         # Serialised: an older copy must not replace one that has a revocation.
         with self._reading:
             with self._database.read() as connection:

@@ -148,7 +148,6 @@ class AsyncClient:
             await asyncio.sleep(pause)
 
     async def close(self) -> None:
-        """Close its connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:

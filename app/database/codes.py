@@ -13,9 +13,7 @@ class Codes(TypeDecorator[Sequence[str]]):
     cache_ok = True
 
     def process_bind_param(self, value: Sequence[str] | None, _: Dialect) -> str | None:
-        """Store the list."""
         return " ".join(value or ()) or None
 
     def process_result_value(self, value: str | None, _: Dialect) -> list[str]:
-        """Read the list."""
         return (value or "").split()

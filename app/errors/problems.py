@@ -140,5 +140,4 @@ class Problem(Exception):  # noqa: N818  (named as in RFC 9457)
 
     @property
     def status(self) -> int:
-        """The HTTP status code."""
         return TYPES[self.name].status

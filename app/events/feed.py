@@ -99,7 +99,6 @@ class Feed:
 
     @property
     def readers(self) -> int:
-        """The number of current readers."""
         return self._reader_limit.held
 
     @contextlib.contextmanager

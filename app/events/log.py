@@ -57,11 +57,9 @@ class EventSelector:
     kind: frozenset[str] | None = None
 
     def matches(self, event: NewEvent) -> bool:
-        """Return True if the filter selects an event."""
         return all(getattr(event, column) in values for column, values in self._constraints())
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the filter as SQL conditions."""
         return [_COLUMNS[column].in_(sorted(values)) for column, values in self._constraints()]
 
     def _constraints(self) -> Iterator[tuple[str, frozenset[str]]]:

@@ -16,7 +16,6 @@ _TUNED: Final[Mapping[str, Literal["rates", "calibration", "region"]]] = {
 
 
 def inspection_event(row: Mapping[str, Any]) -> NewEvent:
-    """Make the event of a stored inspection."""
     links = links_of(row["id"])
     fields = {"inspection_id": row["id"], "created_at": clock.iso(row["created_ms"]), "links": links}
     data = InspectionEvent.model_validate({**row, **fields})

@@ -188,7 +188,6 @@ class _Window:
         self._alarm_since: str | None = None  # an inspection
 
     def state(self) -> DriftState:
-        """Return the current state."""
         since, alarm_since = (
             None if identifier is None else clock.iso(clock.id_to_ms(identifier))
             for identifier in (self._rows[0][0] if self._rows else None, self._alarm_since)

@@ -68,7 +68,6 @@ class DriftReferences:
         return reference
 
     def categories(self) -> list[str]:
-        """Return the categories that have models."""
         return models_folder.categories(self._models)
 
     def stations(self, category: str) -> list[str]:

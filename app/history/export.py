@@ -21,7 +21,6 @@ _HEADER: Final = ("inspection_id", "created", *(column.name for column in SUMMAR
 
 
 def to_summary(row: Row[Any]) -> schemas.InspectionSummary:
-    """Convert a row of `queries.SUMMARY` to its schema."""
     fields = dict(row._mapping)
     return schemas.InspectionSummary(
         **fields,

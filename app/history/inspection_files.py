@@ -77,11 +77,9 @@ class InspectionFiles:
         return path.parent.parent == self._maps and re.fullmatch("[0-9a-f-]{36}", path.stem) is not None
 
     def image_path(self, sha256: str) -> Path:
-        """Return the path of an image."""
         return self._images / sha256[:2] / sha256
 
     def map_path(self, identifier: str) -> Path:
-        """Return the path of an inspection's map."""
         # The last digits are random; the first are the time and stay the same for months.
         return self._maps / identifier[-2:] / f"{identifier}.npy"
 

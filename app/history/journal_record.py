@@ -35,7 +35,6 @@ class JournalRecord(NamedTuple):
     score_map: bytes
 
     def encode(self) -> bytes:
-        """Encode the record for the journal."""
         parts = json.dumps(self.row).encode(), self.image, self.score_map
         lengths = _LENGTHS.pack(_MAGIC, *map(len, parts))
         return b"".join((lengths, _CRCS.pack(zlib.crc32(lengths), _crc(*parts)), *parts))
@@ -57,7 +56,6 @@ class HistoryEntry:
     score_map: NDArray[np.floating[Any]]
 
     def record(self) -> JournalRecord:
-        """Convert the entry to a journal record."""
         file = io.BytesIO()
         half = np.clip(self.score_map, -_HALF_MAX, _HALF_MAX).astype(np.float16)
         np.save(file, half, allow_pickle=False)

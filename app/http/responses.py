@@ -88,6 +88,5 @@ class AccountedResponse(PiecewiseResponse):
         reservation.keep_answer_only(len(response.body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response."""
         with self._reservation:
             await super().__call__(scope, receive, send)

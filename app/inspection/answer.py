@@ -136,7 +136,6 @@ def make_entry(
     used: Thresholds,
     digest: str | None,
 ) -> HistoryEntry:
-    """Create the history's entry of an inspection."""
     scale = used.calibrator.colour_scale
     same = ("decision", "score", "p_value", "audit", "warnings", *TEXT_FIELDS)
     row = {name: getattr(inspection, name) for name in same} | {

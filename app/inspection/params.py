@@ -128,7 +128,6 @@ class PredictRequest:
 
     @property
     def category(self) -> str:
-        """The model's category."""
         return self.detector.manifest.category
 
     @property

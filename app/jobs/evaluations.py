@@ -30,7 +30,6 @@ class VersionEvaluation(NamedTuple):
 def find_evaluation(
     store: JobStore, folders: JobFolders, category: str, version: str
 ) -> VersionEvaluation | None:
-    """Find the latest evaluation of a version."""
     for job in store.of_product(category):
         if job.state == "succeeded" and (report := folders.find_report(job, version)) is not None:
             return VersionEvaluation(job.id, report)

@@ -19,7 +19,6 @@ class JobFolders:
         self.path = history / "jobs"
 
     def data(self, job: JobRecord) -> Path:
-        """Return the folder of the images that a job reads."""
         return self.path / job.id / "data"
 
     def runs(self, job: JobRecord) -> Path:
@@ -31,7 +30,6 @@ class JobFolders:
         return self.path / job.id / "compared"
 
     def report(self, job: JobRecord) -> Path:
-        """Return the folder of the report that a job writes."""
         return self.path / job.id / "report"
 
     def find_report(self, job: JobRecord, version: str | None = None) -> Path | None:
@@ -39,7 +37,6 @@ class JobFolders:
         return next(self.report(job).glob(f"{job.product}/{version or '*'}/report.html"), None)
 
     def log(self, job: JobRecord) -> JobLog:
-        """Return the log of a job."""
         return JobLog(self.path / job.id / "log.txt")
 
     def create(self, job: JobRecord) -> None:

@@ -36,5 +36,4 @@ class JobLog:
         return position + len(whole), whole.decode(errors="replace").splitlines()
 
     def last_lines(self) -> list[str]:
-        """Read the last lines."""
         return self.read(0)[1][-_LAST_LINES:]

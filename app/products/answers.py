@@ -18,7 +18,6 @@ from flows.fastflow.bundle import models_folder
 
 
 def describe_products(products: Products, models: Path, rows: Sequence[Row[Any]]) -> list[schemas.Product]:
-    """Describe products."""
     counts = products.counts([row.name for row in rows])
     return [
         schemas.Product(
@@ -38,7 +37,6 @@ def describe_products(products: Products, models: Path, rows: Sequence[Row[Any]]
 
 
 def describe_image(row: Row[Any]) -> schemas.ProductImage:
-    """Describe an image of a dataset."""
     base = f"/v1/products/{row.product}/images/{row.sha256}"
     return schemas.ProductImage(
         sha256=row.sha256,

@@ -58,7 +58,6 @@ class DatasetFiles:
         mark.unlink(missing_ok=True)
 
     def path(self, product: str, name: str) -> Path:
-        """Return the path of an image."""
         return self.folder / product / name
 
     def write(self, product: str, name: str, data: bytes) -> None:

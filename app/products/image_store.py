@@ -89,7 +89,6 @@ class ImageStore:
             self._bytes = connection.scalar(select(func.sum(IMAGES.bytes))) or 0
 
     def find(self, product: str, sha256: str) -> Row[Any]:
-        """Find an image of a product."""
         with self._database.read() as connection:
             return require_images(connection, product, [sha256])[0]
 

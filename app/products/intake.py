@@ -64,7 +64,6 @@ async def store_images(
 async def store_image(
     candidate: Candidate, images: ImageStore, pipeline: InspectionPipeline, product: str
 ) -> Outcome:
-    """Decode and store an image."""
     try:
         row, is_new = await _store(candidate, images, pipeline, product)
     except Exception as error:  # the others go on, whatever it is

@@ -65,12 +65,10 @@ class Products:
         return [row for row in found if names is None or row.name in names]
 
     def get(self, name: str) -> Row[Any]:
-        """Find a product."""
         with self.database.read() as connection:
             return require_product(connection, name)
 
     def counts(self, names: Collection[str]) -> dict[str, ImageCounts]:
-        """Count the images of products."""
         groups = (IMAGES.product, IMAGES.label, IMAGES.excluded)
         sums = (func.count(), func.count(IMAGES.findings), func.sum(IMAGES.bytes))
         query = select(*groups, *sums).where(IMAGES.product.in_(names)).group_by(*groups)

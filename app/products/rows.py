@@ -24,7 +24,6 @@ class ImageFilter:
     finding: str | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the SQL conditions."""
         given = {"label": self.label, "kind": self.kind, "excluded": self.excluded}
         conditions = [IMAGES[name] == value for name, value in given.items() if value is not None]
         if self.finding == ANY_FINDING:
@@ -65,11 +64,9 @@ def require_images(connection: Connection, product: str, hashes: Collection[str]
 
 
 def count_change(connection: Connection, product: str) -> None:
-    """Count a change of a product's images."""
     changed = {"data_revision": products.c.data_revision + 1}
     connection.execute(update(products).where(products.c.name == product).values(changed))
 
 
 def file_name(image: Row[Any]) -> str:
-    """Return the name of an image's file."""
     return f"{image.sha256}.{image.suffix}"

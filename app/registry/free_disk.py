@@ -13,7 +13,6 @@ MIN_FREE_AFTER_UPLOAD: Final = 2 * MIN_FREE_BYTES
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the free bytes on a folder's disk."""
     return shutil.disk_usage(folder).free
 
 

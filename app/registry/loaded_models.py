@@ -120,7 +120,6 @@ class LoadedModels:
         return self._cache.drop((category, version))
 
     def model_sizes(self) -> dict[ModelKey, int]:
-        """Return the bytes of each model in memory."""
         return self._cache.nbytes_by_model()
 
     @property

@@ -66,7 +66,6 @@ class Gauges(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Read every part."""
         metrics: list[Metric] = []
         for read in (self._work, self._models, self._history, self._error_rates, self._drift, self._events):
             try:

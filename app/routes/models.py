@@ -163,7 +163,6 @@ def describe_version(models: Path, category: str, version: str, loaded: Collecti
 
 
 def loaded_versions(loaded_models: LoadedModels, category: str) -> set[str]:
-    """Return the versions of a category that are in memory."""
     return {version for name, version in loaded_models.model_sizes() if name == category}
 
 

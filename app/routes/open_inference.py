@@ -117,7 +117,6 @@ async def infer(
 
 
 async def _read(request: Request, category: str, predictor: PredictHandler, room: Reservation) -> PredictBody:
-    """Read and parse the body."""
     settings = predictor.settings
     if "content-encoding" in request.headers:
         raise Problem("unsupported-media-type", "The body is compressed; send it as it is.")

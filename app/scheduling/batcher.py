@@ -55,7 +55,6 @@ class ScoringJob:
 
     @property
     def category(self) -> str:
-        """The category of the model."""
         return self.detector.manifest.category
 
     @property

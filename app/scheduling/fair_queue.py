@@ -58,7 +58,6 @@ class FairQueue(Generic[T]):
         return sum(len(lane.items) for lane in self._lanes.values())
 
     def put(self, name: str, item: T) -> None:
-        """Append an item to a lane."""
         lane = self._lanes.setdefault(name, _Lane())
         if not lane.items and not lane.running:
             lane.start = max(lane.start, self._now)

@@ -82,7 +82,6 @@ class Links(BaseModel):
 
 
 def links_of(inspection_id: str) -> Links:
-    """Build the links of an inspection."""
     base = f"/v1/inspections/{inspection_id}"
     return Links(
         inspection=base, overlay=f"{base}/overlay.png", heatmap=f"{base}/heatmap.png", map=f"{base}/map.npy"

@@ -46,7 +46,6 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record."""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {"time": moment.replace("+00:00", "Z"), "level": record.levelname}
         line |= {"logger": record.name, "message": record.getMessage()}

@@ -64,7 +64,6 @@ class Messages:
         return self(f"script.pvalue.{name}", k=k, n=n_calibration)
 
     def for_scripts(self) -> dict[str, str]:
-        """Return the texts for scripts."""
         return {key: text for key, text in self.texts.items() if key.startswith(_FOR_SCRIPTS)}
 
 

@@ -95,7 +95,6 @@ class PageRoute(APIRoute):
 
 
 def error_page(request: Request, problem: Problem) -> Response:
-    """Render a problem as a page."""
     kind = problems.TYPES[problem.name]
     request.state.problem = problem.name
     answer = Page(request).render(

@@ -12,7 +12,6 @@ from app.database import clock
 
 @cache
 def environment() -> Environment:
-    """Return the environment of all templates."""
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

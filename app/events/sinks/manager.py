@@ -28,7 +28,6 @@ class SinkManager:
         ]
 
     async def open(self) -> None:
-        """Start to deliver."""
         for delivery in self.deliveries:
             await delivery.open()
 

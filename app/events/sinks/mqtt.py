@@ -55,7 +55,6 @@ class MqttSink(Sink):
         self._closing = False
 
     async def open(self) -> None:
-        """Start to connect."""
         if self._broker.password and not self._broker.tls and not is_loopback(self._broker.host):
             logger.warning("the password of the MQTT broker can be read on the network: use mqtts://")
         self._task = asyncio.create_task(self._stay_connected())
@@ -73,7 +72,6 @@ class MqttSink(Sink):
         return self._client is not None
 
     async def wait_ready(self) -> None:
-        """Wait for a connection."""
         await self._connected.wait()
 
     async def deliver(self, event: NumberedEvent, redelivered: bool) -> None:

@@ -51,7 +51,6 @@ class WebhookSink(Sink):
         )
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._client.aclose()
 
     async def deliver(self, event: NumberedEvent, redelivered: bool) -> None:
