@@ -24,12 +24,7 @@ def backbones() -> None:
 
 
 @app.command("list")
-def list_presets(
-    models: Models = MODELS_FOLDER,
-    cost: Annotated[
-        bool, typer.Option("--cost", help="Count parameters and multiply-adds, which takes some seconds.")
-    ] = False,
-) -> None:
+def list_presets(models: Models = MODELS_FOLDER) -> None:
     """List the presets: input size, stages or blocks, licence and place of the weights.
 
     Use one by `flowgauge train --preset NAME`, or as `preset: NAME` in a run's YAML.
@@ -52,26 +47,8 @@ def list_presets(
         typer.echo(line + ("; ".join(found) or "missing: " + instructions[0]))
         for instruction in [] if found else instructions[1:]:
             typer.echo(f"{'':64}     or: {instruction}")
-        if cost:
-            typer.echo(f"{'':32}{_cost(name)}")
     paper = ", ".join(name for name in PRESETS if name.startswith(PAPER))
     typer.echo(f"With the training settings of the FastFlow paper: {paper}")
-
-
-def _cost(name: str) -> str:
-    from flows.fastflow.backbones.presets import PRESETS
-    from flows.fastflow.config import FlowConfig
-    from flows.fastflow.model.cost import count_cost
-
-    preset = PRESETS[name]
-    flow = FlowConfig.model_validate(preset.sections.get("flow", {}))
-    counted = count_cost(preset.backbone, preset.out_indices, preset.input_size, flow)
-    channels, strides = (",".join(map(str, values)) for values in (counted.channels, counted.strides))
-    return (
-        f"channels {channels} at strides {strides}; backbone {counted.backbone_parameters / 1e6:.1f} M "
-        f"parameters, {counted.backbone_macs / 1e9:.2f} G multiply-adds; flows "
-        f"{counted.flow_bytes / 1e6:.1f} MB, {counted.flow_macs / 1e9:.2f} G"
-    )
 
 
 @app.command("pull")

@@ -115,9 +115,9 @@ class LoadedModels:
         refusal = self._refused.get((category, version or ""))
         return None if refusal is None else refusal[0].detail
 
-    def unload(self, category: str, version: str) -> bool:
-        """Drop a version from memory until the next request for it; return True if it was loaded."""
-        return self._cache.drop((category, version))
+    def drop(self, category: str, version: str) -> None:
+        """Drop a version from memory until the next request for it."""
+        self._cache.drop((category, version))
 
     def model_sizes(self) -> dict[ModelKey, int]:
         return self._cache.nbytes_by_model()

@@ -34,9 +34,9 @@ class ModelCache:
             oldest, _ = self._models.popitem(last=False)
             logger.info("unloaded %s/%s because of FLOWGAUGE_MODEL_BYTES=%d", *oldest, self._budget)
 
-    def drop(self, key: ModelKey) -> bool:
-        """Remove a model, which running requests keep; return True if it was loaded."""
-        return self._models.pop(key, None) is not None
+    def drop(self, key: ModelKey) -> None:
+        """Remove a model, which running requests keep."""
+        self._models.pop(key, None)
 
     def nbytes_by_model(self) -> dict[ModelKey, int]:
         """Return the bytes of each model's head, without the shared backbone."""

@@ -126,11 +126,6 @@ class ModelStore:
                 )
             return await self._activate(category, previous)
 
-    async def unload(self, category: str, version: str) -> bool:
-        """Drop a version from memory until the next request for it; return True if it was loaded."""
-        await asyncio.to_thread(find_version_folder, self.models, category, version)
-        return self.loaded_models.unload(category, version)
-
     async def delete(self, category: str, version: str) -> None:
         """Delete a version that is neither active nor serving; running inspections finish."""
         async with self._lock(category):
@@ -138,7 +133,7 @@ class ModelStore:
                 raise Problem("conflict", f"{category}/{version} is serving; activate another version first.")
             with as_problems(self.models, category, version):
                 await asyncio.to_thread(models_folder.delete, self.models, category, version)
-            self.loaded_models.unload(category, version)
+            self.loaded_models.drop(category, version)
 
     async def publish(self, folder: Path, manifest: Manifest) -> str:
         """Verify a version in a folder of this disk, move it into place, and return its manifest's SHA-256.

@@ -1,4 +1,4 @@
-"""Changes of a category's versions: upload, activation, rollback, unloading, deletion."""
+"""Changes of a category's versions: upload, activation, rollback, deletion."""
 
 from typing import Any, Final
 
@@ -87,19 +87,6 @@ async def roll_back(
         activated = await store.rollback(category)
         detail |= {"active": activated.version, "previous": activated.previous, "sha256": activated.sha256}
     return schemas.Activation(category=category, active=activated.version, previous=activated.previous)
-
-
-@router.post(
-    "/versions/{version}:unload",
-    responses=documented("unknown-model", "internal", "model-loading", "history-unavailable"),
-)
-async def unload_version(
-    category: Category, version: Version, request: Request, store: StoreDep
-) -> schemas.UnloadedVersion:
-    """Unload a version from memory. The next request loads it again."""
-    async with audited(request, "model.unload", f"{category}/{version}") as detail:
-        detail["was_loaded"] = was_loaded = await store.unload(category, version)
-    return schemas.UnloadedVersion(was_loaded=was_loaded)
 
 
 @router.delete(

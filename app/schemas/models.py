@@ -137,12 +137,6 @@ class Activation(BaseModel):
     previous: VersionName | None = Field(description="The version that served until now.")
 
 
-class UnloadedVersion(BaseModel):
-    """The result of taking a version out of memory."""
-
-    was_loaded: bool = Field(description="Whether it was in memory.")
-
-
 class UploadedVersion(BaseModel):
     """An uploaded version, which does not serve yet."""
 

@@ -4,10 +4,14 @@ timm initialises many residual branches with a last gain of 0 or a scale of 1e-5
 a branch out, and no test sees what it computes.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from flows.fastflow.backbones.features import FeatureExtractor
 
 _SILENT = 1e-2  # gains and scales at most so large
 
@@ -29,6 +33,18 @@ def random_weights(name: str, seed: int = 0, **settings: Any) -> dict[str, Tenso
             elif key.endswith("running_var") or (_is_gain(key) and tensor.abs().max() <= _SILENT):
                 state[key] = torch.empty_like(tensor).uniform_(0.5, 1.5)
     return state
+
+
+def build_on_meta(name: str, out_indices: Sequence[int], input_size: tuple[int, int]) -> "FeatureExtractor":
+    """A feature extractor on the meta device: shapes without numbers."""
+    import timm
+
+    from flows.fastflow.backbones.features import FeatureExtractor
+    from flows.fastflow.backbones.weights import Weights
+
+    with torch.device("meta"):
+        state: dict[str, Tensor] = dict(timm.create_model(name, pretrained=False).state_dict())
+        return FeatureExtractor(Weights(name, "nowhere", "0" * 64, state), out_indices, input_size)
 
 
 def _is_gain(key: str) -> bool:

@@ -6,7 +6,6 @@ import pytest
 from typer.testing import CliRunner
 
 import flowgauge
-from flows.fastflow.backbones import presets
 from flows.fastflow.backbones import sources as backbones
 from flows.fastflow.backbones.presets import PAPER, PRESETS
 from flows.fastflow.backbones.weights import save_weights
@@ -25,15 +24,6 @@ def test_list_shows_where_weights_are_or_how_to_get_them(tmp_path: Path) -> None
     assert "missing: run flowgauge backbones pull resnet18" in rest
     assert "dinov3-license" in told["vit_base_patch16_dinov3"]
     assert all(name in last for name in PRESETS if name.startswith(PAPER))
-
-
-def test_list_counts_the_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets, "PRESETS", {"resnet18": PRESETS["resnet18"]})
-    result = CliRunner().invoke(flowgauge.app, ["backbones", "list", "--cost", "--models", str(tmp_path)])
-    assert (
-        "channels 64,128,256 at strides 4,8,16; backbone 2.8 M parameters, 1.83 G multiply-adds; "
-        "flows 18.6 MB, 2.72 G" in result.stdout
-    )
 
 
 def test_list_finds_what_lies_in_the_models_folder(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ async def test_unknown_version_is_refused(
     store: Path, category: str, version: str, model_store: ModelStore
 ) -> None:
     before = list_folder(store)
-    for call in (model_store.activate, model_store.unload, model_store.delete):
+    for call in (model_store.activate, model_store.delete):
         await raised_problem(call(category, version), "unknown-model")
     if category != "tiny":
         await raised_problem(model_store.rollback(category), "unknown-model")

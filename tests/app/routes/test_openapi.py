@@ -55,8 +55,7 @@ ROLES = {
     """,
     "admin": """
         POST /v1/models/{category}/versions /v1/models/{category}/versions/{version}:activate
-        POST /v1/models/{category}/versions/{version}:unload /v1/models/{category}:rollback /v1/keys
-        POST /v1/deletions/{kind}/confirm
+        POST /v1/models/{category}:rollback /v1/keys /v1/deletions/{kind}/confirm
         DELETE /v1/models/{category}/versions/{version} /v1/keys/{key_id}
         GET /v1/keys /v1/keys/{key_id} /v1/audit
     """,

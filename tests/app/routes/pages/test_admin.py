@@ -49,7 +49,7 @@ def test_first_key_is_an_administrators(store: Path) -> None:
 def test_log_is_read_page_by_page_with_a_filter(keyed: Keyed) -> None:
     log = Audit(keyed.database)
     for number in range(52):
-        log.write(SERVER, "model.unload", f"tiny/v{number}", "done", {"was_loaded": True})
+        log.write(SERVER, "model.delete", f"tiny/v{number}", "done", {})
     log.write(SERVER, "product.create", "<b>cap</b>", "refused", {"refusal": "<i>no</i>"})
 
     def targets(address: str) -> list[str]:
@@ -59,10 +59,10 @@ def test_log_is_read_page_by_page_with_a_filter(keyed: Keyed) -> None:
         return [str(one) for one in found]
 
     assert targets("/admin/log")[:2] == ["<b>cap</b>", "tiny/v51"]
-    text = get(keyed, "/admin/log", action="model.unload").text
+    text = get(keyed, "/admin/log", action="model.delete").text
     assert "<i>no</i>" not in text
     [older] = re.findall(r'rel="next" href="([^"]+)"', text)
-    assert targets("/admin/log?action=model.unload") == [f"tiny/v{number}" for number in range(51, 1, -1)]
+    assert targets("/admin/log?action=model.delete") == [f"tiny/v{number}" for number in range(51, 1, -1)]
     assert targets(unescape(older)) == ["tiny/v1", "tiny/v0"]
     assert targets("/admin/log?target=tiny/v7") == ["tiny/v7"]
     assert "There are no such entries." in get(keyed, "/admin/log", action="x").text

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.backbones.weights import Weights, WeightsError
-from flows.fastflow.model.cost import build_on_meta
 from tests.support import random_weights as backbones
 
 # timm's name, tokens that belong to no patch, side of a patch: a class token; that and a distillation token;
@@ -85,4 +84,4 @@ def test_position_embedding_is_resampled_for_equal_patch_counts() -> None:
 )
 def test_unsupported_size_is_rejected_before_computing(name: str, size: tuple[int, int], said: str) -> None:
     with pytest.raises(WeightsError, match=said):
-        build_on_meta(name, (1,), size)
+        backbones.build_on_meta(name, (1,), size)
