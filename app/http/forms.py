@@ -38,6 +38,11 @@ class Upload:
     files: list[UploadedFile]
     texts: dict[str, str] = field(default_factory=dict)
 
+    def require_no_texts(self) -> None:
+        """Raise the problem invalid-request if there are text fields."""
+        if self.texts:
+            raise _bad_form(f"Unknown form field {min(self.texts)!r}; send it in the query.")
+
 
 class MultipartForm:
     """Collects the parts of a multipart body in memory. The caller limits the size of the body.

@@ -66,10 +66,7 @@ def uploaded_images(upload: forms.Upload) -> list[CalibrationImage]:
     Raises:
         Problem: an image is too large, or the form has text fields.
     """
-    if upload.texts:
-        raise Problem(
-            "invalid-request", f"Unknown form field {min(upload.texts)!r}; send station in the query."
-        )
+    upload.require_no_texts()
     images = []
     for i, file in enumerate(upload.files):
         name = file.name or f"image {i}"
@@ -105,10 +102,8 @@ def choose_images(
     uploaded or fitted.
 
     Raises:
-        Problem: invalid-request, naming unusable images; too-large if there are too many.
+        Problem: invalid-request, naming unusable images.
     """
-    if len(uploads) > MAX_IMAGES:
-        raise Problem("too-large", f"There are {len(uploads)} images; the limit is {MAX_IMAGES}.")
     known = {image.sha256 for image in uploads}
 
     def is_known(sha256: str) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -105,7 +106,7 @@ async def renew_calibration(
     async with audited(request, "model.calibrate", category, known) as detail:
         detector = await store.loaded_models.get(category)
         slot = CalibrationTarget.of(detector, station)
-        # Checked early to spare a useless upload; `check` is authoritative.
+        # Checked early to spare a useless upload; `_require_unchanged` is authoritative.
         require_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
         fitted = await asyncio.to_thread(_read_fitted, store, detector)
         with admission.reserve(CALIBRATIONS) as room:
@@ -118,11 +119,6 @@ async def renew_calibration(
             chosen = await asyncio.to_thread(request_images.choose_images, uploaded, found, fitted)
             work = request_images.measure_images(chosen, detector, pipeline, history.files)
             measured = await cancel_on_disconnect(request, work)
-
-        def check(current: ActiveCalibration | None) -> None:
-            store.require_serving(detector.manifest)
-            require_match(if_match, _tag(current))
-
         tuned = await asyncio.to_thread(store.settings, category)
         changed = await asyncio.to_thread(
             recalibrate,
@@ -130,7 +126,7 @@ async def renew_calibration(
             fitted=fitted,
             by=caller.actor,
             reason=reason,
-            check=check,
+            check=partial(_require_unchanged, store, detector, if_match),
         )
         renewed = schemas.NewCalibration(
             **dict(await asyncio.to_thread(describe_calibration, store, detector, station)),
@@ -193,6 +189,13 @@ def _find_audited(
     since_ms = 0 if made_from is None else clock.from_datetime(made_from)
     category = slot.manifest.category
     return request_images.find_audited_images(history.database, category, slot.station, others, since_ms)
+
+
+def _require_unchanged(
+    store: ModelStore, detector: Detector, if_match: str | None, current: ActiveCalibration | None
+) -> None:
+    store.require_serving(detector.manifest)
+    require_match(if_match, _tag(current))
 
 
 def _tag(current: ActiveCalibration | None) -> str:

@@ -15,7 +15,6 @@ from app.dependencies import (
     SettingsDep,
     require_not_draining,
 )
-from app.errors.problems import Problem
 from app.http import uploads
 from app.products import imports
 from app.products.answers import count_outcomes, describe_outcomes
@@ -71,10 +70,7 @@ async def add_images(
         require_kind(await run_in_threadpool(products.get, category), label, kind)
         with admission.reserve(DATASETS) as room:
             upload = await uploads.read_upload(request, room, settings, MAX_FILES)
-            if upload.texts:
-                raise Problem(
-                    "invalid-request", f"Unknown form field {min(upload.texts)!r}; send it in the query."
-                )
+            upload.require_no_texts()
             candidates = [
                 Candidate(file.name, file.data, label, kind, source, part_id or None) for file in upload.files
             ]
