@@ -1,10 +1,9 @@
 """The client for asyncio; app/client/sync.py describes its methods."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Coroutine
-from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import httpx
 
@@ -13,73 +12,23 @@ from ..schemas.jobs import ENDED, Job, JobLines
 from ..schemas.products import ProductImage
 from . import calls, product_calls
 from .calls import InspectionQuery
-from .connection import http_arguments
 from .errors import FlowGaugeError, unreachable
 from .events import PATH, EventQuery, EventReader, JobReader, ServerSentEvent, job_events
+from .methods import BaseClient
 from .request import Call, PageT
 from .retries import Attempts
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _method(build: Callable[P, Call[T]]) -> "Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]":
-    """A method that sends what a function of calls.py or product_calls.py makes of the same arguments."""
-
-    @wraps(build)
-    def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
-        return self.send(build(*args, **kwargs))
-
-    return method
-
-
-class AsyncClient:
+class AsyncClient(BaseClient):
     """A client of a FlowGauge server, for one event loop. Tasks may share one.
 
     Arguments and errors are those of `Client`.
     """
 
-    def __init__(
-        self,
-        url: str,
-        key: str | None = None,
-        *,
-        ca: str | os.PathLike[str] | None = None,
-        timeout: float = 60,
-        patience: float = 30,
-    ) -> None:
-        self._timeout, self._patience = timeout, patience
-        arguments = http_arguments(url, key, ca, timeout)
-        self.url: str = arguments["base_url"]
-        self._http = httpx.AsyncClient(**arguments)
-
-    inspect = _method(calls.inspect)
-    inspect_all = _method(calls.inspect_all)
-    models = _method(calls.models)
-    model = _method(calls.model)
-    inspection = _method(calls.inspection)
-    part = _method(calls.part)
-    overlay = _method(calls.overlay)
-    heatmap = _method(calls.heatmap)
-    source = _method(calls.source)
-    score_map = _method(calls.score_map)
-    reviews = _method(calls.reviews)
-    review = _method(calls.review)
-    start_job = _method(calls.start_job)
-    jobs = _method(calls.jobs)
-    job = _method(calls.job)
-    job_report = _method(calls.job_report)
-    cancel_job = _method(calls.cancel_job)
-    products = _method(product_calls.products)
-    product = _method(product_calls.product)
-    create_product = _method(product_calls.create_product)
-    change_product = _method(product_calls.change_product)
-    delete_product = _method(product_calls.delete_product)
-    add_images = _method(product_calls.add_images)
-    import_images = _method(product_calls.import_images)
-    product_image = _method(product_calls.product_image)
-    change_images = _method(product_calls.change_images)
-    delete_image = _method(product_calls.delete_image)
+    _open = httpx.AsyncClient
+    _http: httpx.AsyncClient
 
     async def inspections(
         self, *, page: int = 100, **search: Unpack[InspectionQuery]

@@ -27,11 +27,7 @@ class UntrustedError(UnreachableError):
 
 
 class UnexpectedAnswerError(FlowGaugeError):
-    """The answer is not FlowGauge's, but that of a proxy or another server.
-
-    Attributes:
-        status: HTTP status code.
-    """
+    """The answer is not FlowGauge's, but that of a proxy or another server."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)

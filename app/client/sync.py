@@ -1,10 +1,9 @@
 """The blocking client."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
+from functools import partial
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import httpx
 
@@ -13,27 +12,16 @@ from ..schemas.jobs import ENDED, Job, JobLines
 from ..schemas.products import ProductImage
 from . import calls, product_calls
 from .calls import InspectionQuery
-from .connection import http_arguments
 from .errors import FlowGaugeError, unreachable
 from .events import PATH, EventQuery, EventReader, JobReader, ServerSentEvent, job_events
+from .methods import BaseClient
 from .request import Call, PageT
 from .retries import Attempts
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _method(build: Callable[P, Call[T]]) -> "Callable[Concatenate[Client, P], T]":
-    """Make a method that sends the call that a function of calls.py or product_calls.py builds."""
-
-    @wraps(build)
-    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.send(build(*args, **kwargs))
-
-    return method
-
-
-class Client:
+class Client(BaseClient):
     """A client of a FlowGauge server. Threads may share one.
 
     >>> with Client("http://127.0.0.1:8000", key="fg_...") as client:  # doctest: +SKIP
@@ -53,47 +41,8 @@ class Client:
         AddressError: url, key or ca is invalid.
     """
 
-    def __init__(
-        self,
-        url: str,
-        key: str | None = None,
-        *,
-        ca: str | os.PathLike[str] | None = None,
-        timeout: float = 60,
-        patience: float = 30,
-    ) -> None:
-        self._timeout, self._patience = timeout, patience
-        arguments = http_arguments(url, key, ca, timeout)
-        self.url: str = arguments["base_url"]
-        self._http = httpx.Client(**arguments)
-
-    inspect = _method(calls.inspect)
-    inspect_all = _method(calls.inspect_all)
-    models = _method(calls.models)
-    model = _method(calls.model)
-    inspection = _method(calls.inspection)
-    part = _method(calls.part)
-    overlay = _method(calls.overlay)
-    heatmap = _method(calls.heatmap)
-    source = _method(calls.source)
-    score_map = _method(calls.score_map)
-    reviews = _method(calls.reviews)
-    review = _method(calls.review)
-    start_job = _method(calls.start_job)
-    jobs = _method(calls.jobs)
-    job = _method(calls.job)
-    job_report = _method(calls.job_report)
-    cancel_job = _method(calls.cancel_job)
-    products = _method(product_calls.products)
-    product = _method(product_calls.product)
-    create_product = _method(product_calls.create_product)
-    change_product = _method(product_calls.change_product)
-    delete_product = _method(product_calls.delete_product)
-    add_images = _method(product_calls.add_images)
-    import_images = _method(product_calls.import_images)
-    product_image = _method(product_calls.product_image)
-    change_images = _method(product_calls.change_images)
-    delete_image = _method(product_calls.delete_image)
+    _open = httpx.Client
+    _http: httpx.Client
 
     def inspections(
         self, *, page: int = 100, **search: Unpack[InspectionQuery]

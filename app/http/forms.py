@@ -47,11 +47,6 @@ class Upload:
 class MultipartForm:
     """Collects the parts of a multipart body in memory. The caller limits the size of the body.
 
-    Args:
-        boundary: of the content type.
-        max_bytes: the limit on each image's bytes.
-        max_files: the limit on the number of images.
-
     Raises:
         Problem: invalid-request or too-large.
     """

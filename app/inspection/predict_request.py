@@ -34,21 +34,9 @@ T = TypeVar("T")
 
 # Problems of a predict request in any protocol; problems of keys are raised before the route.
 PROBLEMS: Final[tuple[ProblemName, ...]] = (
-    "invalid-request",
-    "unknown-model",
-    "unknown-inspection",
-    "upload-stalled",
-    "files-lost",
-    "idempotency-key-reused",
-    "too-large",
-    "unsupported-media-type",
-    "undecodable-image",
-    "rejected-bundle",
-    "internal",
-    "queue-full",
-    "model-loading",
-    "history-unavailable",
-    "draining",
+    *("invalid-request", "unknown-model", "unknown-inspection", "upload-stalled", "files-lost"),
+    *("idempotency-key-reused", "too-large", "unsupported-media-type", "undecodable-image"),
+    *("rejected-bundle", "internal", "queue-full", "model-loading", "history-unavailable", "draining"),
     "deadline-exceeded",
 )
 
@@ -118,11 +106,7 @@ class PredictHandler:
         params: PredictParams,
         read: Callable[[Reservation], Awaitable[PredictBody]],
     ) -> Response:
-        """Inspect all images of a request; sending the response releases its reservation.
-
-        Args:
-            read: reads the body within the reservation.
-        """
+        """Inspect all images of a request; sending the response releases its reservation."""
         async with _deadline(params, params.deadline):
             with ExitStack() as stack:
                 reservation = stack.enter_context(self.admission.reserve(category))

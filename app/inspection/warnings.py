@@ -8,14 +8,6 @@ from flows.fastflow.manifest import Manifest
 def find_warnings(
     manifest: Manifest, used: Thresholds, score: float, output: ModelOutput
 ) -> list[WarningCode]:
-    """Find the warnings about an image.
-
-    Args:
-        manifest: the model's.
-        used: the thresholds in force.
-        score: the image score that the decision follows from.
-        output: scores of the image.
-    """
     found: list[WarningCode] = []
     if used.is_near(score):
         found.append("near-threshold")

@@ -9,11 +9,7 @@ from app.registry.free_disk import require_room_for_upload
 
 
 class JobFolders:
-    """Folders of jobs: logs, images to read, checkpoints, and reports.
-
-    Attributes:
-        path: folder of all jobs.
-    """
+    """Folders of jobs: logs, images to read, checkpoints, and reports."""
 
     def __init__(self, history: Path) -> None:
         self.path = history / "jobs"

@@ -20,17 +20,16 @@ from flows.fastflow.bundle import models_folder
 def describe_products(products: Products, models: Path, rows: Sequence[Row[Any]]) -> list[schemas.Product]:
     counts = products.counts([row.name for row in rows])
     return [
-        schemas.Product(
-            name=row.name,
-            created=clock.iso(row.created_ms),
-            kinds=json.loads(row.kinds),
-            takeover=row.takeover,
-            revision=row.revision,
-            data_revision=row.data_revision,
-            checked=None if row.checked_ms is None else clock.iso(row.checked_ms),
-            images=counts[row.name],
-            versions=models_folder.versions(models, row.name),
-            active=models_folder.active_version(models, row.name),
+        schemas.Product.model_validate(
+            row._asdict()
+            | {
+                "created": clock.iso(row.created_ms),
+                "kinds": json.loads(row.kinds),
+                "checked": None if row.checked_ms is None else clock.iso(row.checked_ms),
+                "images": counts[row.name],
+                "versions": models_folder.versions(models, row.name),
+                "active": models_folder.active_version(models, row.name),
+            }
         )
         for row in rows
     ]
@@ -38,22 +37,10 @@ def describe_products(products: Products, models: Path, rows: Sequence[Row[Any]]
 
 def describe_image(row: Row[Any]) -> schemas.ProductImage:
     base = f"/v1/products/{row.product}/images/{row.sha256}"
-    return schemas.ProductImage(
-        sha256=row.sha256,
-        name=row.name,
-        width=row.width,
-        height=row.height,
-        bytes=row.bytes,
-        label=row.label,
-        kind=row.kind,
-        excluded=row.excluded,
-        source=row.source,
-        inspection_id=row.inspection_id,
-        part_id=row.part_id,
-        findings=json.loads(row.findings or "[]"),
-        added=clock.iso(row.added_ms),
-        links=schemas.ProductImageLinks(self=base, image=f"{base}/source", thumbnail=f"{base}/thumbnail"),
-    )
+    links = schemas.ProductImageLinks(self=base, image=f"{base}/source", thumbnail=f"{base}/thumbnail")
+    findings = json.loads(row.findings or "[]")
+    values = row._asdict() | {"findings": findings, "added": clock.iso(row.added_ms), "links": links}
+    return schemas.ProductImage.model_validate(values)
 
 
 def count_outcomes(outcomes: Sequence[Outcome]) -> dict[schemas.ItemStatus, int]:

@@ -34,10 +34,6 @@ class LoadedModels:
         model_bytes: budget for heads and backbones together.
         on_serving: called when a version begins to serve, with the category, the version, its manifest's
             SHA-256 and the previous version.
-
-    Attributes:
-        loads: number of loaded models.
-        refusals: number of failed loads.
     """
 
     def __init__(

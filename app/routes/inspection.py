@@ -24,7 +24,7 @@ from app.http.responses import AccountedResponse
 from app.inspection.answer import read_answer
 from app.products.labels import require_kind
 from app.products.products import Products
-from app.routes.openapi import documented
+from app.routes.openapi import documented, documented_file
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas.history import KeptInspection
 from app.schemas.review import NewReview, Review, ReviewList
@@ -121,17 +121,11 @@ async def _file_responder(
 AnswerFile = Annotated[Callable[..., Awaitable[Response]], Depends(_file_responder)]
 
 
-def _documented(*media_types: str) -> dict[int | str, dict[str, Any]]:
-    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types}
-    names: list[ProblemName] = ["unknown-inspection", "files-lost", "internal", "history-unavailable"]
-    return {
-        200: {"description": "It never changes.", "content": content, "headers": dict(immutable.HEADERS)},
-        304: dict(immutable.NOT_MODIFIED),
-        **documented(*names, "queue-full"),
-    }
-
-
-_DRAWN: Final = _documented("image/png")
+_FILE_PROBLEMS: Final[tuple[ProblemName, ...]] = (
+    *("unknown-inspection", "files-lost", "internal", "history-unavailable", "queue-full"),
+)
+_DRAWN: Final = documented_file(["image/png"], *_FILE_PROBLEMS)
+_SOURCE: Final = documented_file((one.media_type for one in FORMATS), *_FILE_PROBLEMS)
 
 
 @router.get("/overlay.png", response_class=Response, responses=_DRAWN)
@@ -146,13 +140,13 @@ async def get_heatmap(answer: AnswerFile) -> Response:
     return await answer("heatmap")
 
 
-@router.get("/source", response_class=Response, responses=_documented(*(one.media_type for one in FORMATS)))
+@router.get("/source", response_class=Response, responses=_SOURCE)
 async def get_source(answer: AnswerFile) -> Response:
     """Return the uploaded image, byte for byte."""
     return await answer("source")
 
 
-@router.get("/map.npy", response_class=Response, responses=_documented(_NPY))
+@router.get("/map.npy", response_class=Response, responses=documented_file([_NPY], *_FILE_PROBLEMS))
 async def get_map(answer: AnswerFile) -> Response:
     """Return the anomaly map as NumPy's .npy: float16, (height, width)."""
     return await answer("map")

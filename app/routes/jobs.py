@@ -17,19 +17,13 @@ from app.jobs.job import JobRecord
 from app.jobs.runner import JobRunner
 from app.middleware import authentication
 from app.routes.models import REPORT_POLICY
-from app.routes.openapi import documented
+from app.routes.openapi import LOCATION, documented
 from app.routes.parameters import text_query
 from app.schemas import jobs as schemas
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 JobIdPath = Annotated[str, Path(description="Id of the job.", max_length=36)]
-_LOCATION: Final[dict[int | str, dict[str, Any]]] = {
-    202: {
-        "description": "The job is queued.",
-        "headers": {"Location": {"description": "Of the job.", "schema": {"type": "string"}}},
-    }
-}
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "`job` has the job without its lines: at once, at each change, and as a heartbeat. "
@@ -48,7 +42,7 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     "",
     status_code=202,
     responses={
-        **_LOCATION,
+        202: {"description": "The job is queued.", "headers": LOCATION},
         **documented(
             *("invalid-request", "unknown-product", "unknown-model", "conflict", "internal", "queue-full"),
             *("history-unavailable", "model-loading", "rejected-bundle", "draining"),

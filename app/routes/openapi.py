@@ -1,5 +1,6 @@
 """OpenAPI parts that FastAPI cannot derive: problems and access. `openapi_bodies` has the bodies."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -9,11 +10,14 @@ from app.auth import sessions
 from app.auth.permissions import KEY_HEADER, roles
 from app.errors import problem_responses
 from app.errors.problems import TYPES, ProblemName
+from app.http import immutable
 from app.middleware import authentication
 from app.schemas.access import Permission, Role
 from app.schemas.open_inference import InferenceRequest
 from app.schemas.problem import ProblemDetails
 
+# The header of an answer to a creation.
+LOCATION: Final = {"Location": {"description": "Of what was made.", "schema": {"type": "string"}}}
 _REFERENCE: Final = "#/components/schemas/{model}"
 _PROBLEM_SCHEMA: Final = {"$ref": _REFERENCE.format(model=ProblemDetails.__name__)}
 _OPEN_INFERENCE_SCHEMA: Final = {
@@ -59,6 +63,16 @@ def documented(*names: ProblemName, open_inference: bool = False) -> dict[int | 
     for name in names:
         found.setdefault(TYPES[name].status, []).append(name)
     return {status: _response(of_status, open_inference) for status, of_status in found.items()}
+
+
+def documented_file(media_types: Iterable[str], *names: ProblemName) -> dict[int | str, dict[str, Any]]:
+    """Return OpenAPI `responses` for a file that never changes, and for the problems of its route."""
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types}
+    return {
+        200: {"description": "It never changes.", "content": content, "headers": dict(immutable.HEADERS)},
+        304: dict(immutable.NOT_MODIFIED),
+        **documented(*names),
+    }
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Images of a product's dataset: search, labels, files."""
 
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from fastapi import Path as PathParameter
@@ -11,14 +11,14 @@ from starlette.responses import Response
 from app.auth.audit import audited
 from app.auth.permissions import MaySeeHistory, MayTeach
 from app.dependencies import HistoryDep, PipelineDep, ProductsDep
-from app.errors.problems import Problem
+from app.errors.problems import Problem, ProblemName
 from app.history.inspection_files import FORMATS
 from app.http import immutable
 from app.http.responses import AccountedResponse
 from app.products.answers import describe_image
 from app.products.intake import draw_thumbnail
 from app.products.rows import ImageFilter, file_name
-from app.routes.openapi import documented
+from app.routes.openapi import documented, documented_file
 from app.routes.products import CHANGING, PROBLEMS, OfKind, ProductInPath
 from app.schemas import products as schemas
 from app.schemas.history import Verdict
@@ -96,16 +96,12 @@ async def delete_image(
         await run_in_threadpool(products.images.delete, category, image)
 
 
-def _documented_file(*media_types: str) -> dict[int | str, dict[str, Any]]:
-    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types}
-    return {
-        200: {"description": "It never changes.", "content": content, "headers": dict(immutable.HEADERS)},
-        304: dict(immutable.NOT_MODIFIED),
-        **documented(*PROBLEMS, "files-lost", "queue-full"),
-    }
+_FILE_PROBLEMS: Final[tuple[ProblemName, ...]] = (*PROBLEMS, "files-lost", "queue-full")
+_THUMBNAIL: Final = documented_file(["image/jpeg"], *_FILE_PROBLEMS)
+_SOURCE: Final = documented_file((one.media_type for one in FORMATS), *_FILE_PROBLEMS)
 
 
-@router.get("/images/{image}/thumbnail", response_class=Response, responses=_documented_file("image/jpeg"))
+@router.get("/images/{image}/thumbnail", response_class=Response, responses=_THUMBNAIL)
 async def get_thumbnail(
     category: ProductInPath,
     image: ImageInPath,
@@ -125,11 +121,7 @@ async def get_thumbnail(
     return Response(content, headers=immutable.headers(tag), media_type="image/jpeg")
 
 
-@router.get(
-    "/images/{image}/source",
-    response_class=Response,
-    responses=_documented_file(*(one.media_type for one in FORMATS)),
-)
+@router.get("/images/{image}/source", response_class=Response, responses=_SOURCE)
 async def get_source(
     category: ProductInPath,
     image: ImageInPath,

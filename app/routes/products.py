@@ -14,7 +14,7 @@ from app.dependencies import JobsDep, ProductsDep, SettingsDep, TeacherDep
 from app.errors.problems import Problem, ProblemName
 from app.http.preconditions import ETAG, IfMatch, etag, require_match
 from app.products.answers import describe_products
-from app.routes.openapi import documented
+from app.routes.openapi import LOCATION, documented
 from app.routes.parameters import OptionalReason, text_query
 from app.schemas import products as schemas
 from flows.fastflow.bundle import models_folder
@@ -40,13 +40,7 @@ def list_products(products: ProductsDep, settings: SettingsDep, caller: MaySeeHi
     "",
     status_code=201,
     responses={
-        201: {
-            "description": "The product exists.",
-            "headers": {
-                **ETAG[200]["headers"],
-                "Location": {"description": "Of the product.", "schema": {"type": "string"}},
-            },
-        },
+        201: {"description": "The product exists.", "headers": {**ETAG[200]["headers"], **LOCATION}},
         **documented("invalid-request", "conflict", "internal", "history-unavailable"),
     },
 )

@@ -1,6 +1,6 @@
 """Changes of a category's versions: upload, activation, rollback, deletion."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
@@ -9,7 +9,7 @@ from app.auth.permissions import needs
 from app.dependencies import Category, SettingsDep, StoreDep, Version
 from app.errors.problems import Problem
 from app.http import uploads
-from app.routes.openapi import documented
+from app.routes.openapi import LOCATION, documented
 from app.routes.openapi_bodies import BUNDLE_EXTRA, BUNDLE_TYPES
 from app.routes.parameters import OptionalReason
 from app.schemas import models as schemas
@@ -20,12 +20,6 @@ router = APIRouter(prefix="/v1/models/{category}", tags=["models"], dependencies
 _ACTIVATING: Final = documented(
     "unknown-model", "conflict", "rejected-bundle", "internal", "model-loading", "history-unavailable"
 )
-LOCATION: Final[dict[int | str, dict[str, Any]]] = {
-    201: {
-        "description": "The version is stored. It does not serve until it is activated.",
-        "headers": {"Location": {"description": "Of the version.", "schema": {"type": "string"}}},
-    }
-}
 
 
 @router.post(
@@ -33,7 +27,7 @@ LOCATION: Final[dict[int | str, dict[str, Any]]] = {
     status_code=201,
     openapi_extra=BUNDLE_EXTRA,
     responses={
-        **LOCATION,
+        201: {"description": "The version is stored.", "headers": LOCATION},
         **documented(
             *("invalid-request", "conflict", "too-large", "unsupported-media-type", "rejected-bundle"),
             *("internal", "queue-full", "history-unavailable"),

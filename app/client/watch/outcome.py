@@ -23,14 +23,7 @@ FAILED: Final = "failed"
 
 @dataclass(frozen=True)
 class ImageOutcome:
-    """Result of an image: an inspection, or the problem for which it is set aside.
-
-    Attributes:
-        file: the image.
-        sha256: of its bytes.
-        result: the server's answer.
-        overlay: a PNG.
-    """
+    """Result of an image: an inspection, or the problem for which it is set aside."""
 
     file: CompleteFile
     sha256: str
