@@ -34,13 +34,8 @@ class ApiKey:
     """An API key without its secret. Times are milliseconds since 1970, UTC.
 
     Attributes:
-        id: 16 hexadecimal digits.
-        name: for people.
-        role: gives its permissions.
-        secret_sha256: SHA-256 of the secret, hexadecimal.
         categories: the allowed categories; None for all.
         requests_per_minute: its own limit; None for the server's.
-        created_ms: time of creation.
         expires_ms: first moment at which it is invalid; None for never.
         revoked_ms: time of revocation; None if it is not revoked.
     """

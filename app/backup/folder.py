@@ -35,11 +35,9 @@ class Snapshot(BaseModel):
     """Metadata of a snapshot.
 
     Attributes:
-        format: 1.
         created: ISO 8601, UTC.
         flowgauge: version of FlowGauge that created it.
         database: kind of the database; a restore needs the same kind.
-        inspections: number in the database.
         models: categories with their versions.
         manifest_sha256: of the file `manifest`.
     """

@@ -31,7 +31,6 @@ class Call(Generic[T]):
     """A request that has not been sent.
 
     Attributes:
-        method: of HTTP.
         path: with its parameters quoted.
         read: turns a successful response into the result.
         arguments: of httpx's `request`, besides method and path.

@@ -1,15 +1,10 @@
 """`flowgauge backbones`: list presets and fetch weights."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.commands.options import MODELS_FOLDER
-
-Models = Annotated[
-    Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Models folder, which keeps weights in backbones/.")
-]
+from app.commands.options import MODELS_FOLDER, Models
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 

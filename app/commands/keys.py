@@ -1,21 +1,18 @@
 """`flowgauge keys`: create, list and revoke API keys."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from app.auth.key_store import KeyStore
 from app.auth.permissions import COMMAND_LINE
-from app.commands.options import AsJson
+from app.commands.options import AsJson, History
 from app.commands.server_database import open_database
 from app.database import clock
 from app.database.engine import redact_url
 from app.schemas.access import Role
 from app.settings import load_settings
-
-History = Annotated[Path | None, typer.Option(help="The server's history folder.", show_default="history")]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 

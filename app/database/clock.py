@@ -13,7 +13,6 @@ _MAX_AHEAD_MS = 10_000
 
 
 def now_ms() -> int:
-    """Return the current time."""
     return time.time_ns() // 1_000_000
 
 

@@ -132,7 +132,6 @@ class Feed:
         return await asyncio.to_thread(read_range)
 
     async def wait(self, after: int) -> None:
-        """Wait for an event after a number."""
         while self.position <= after:
             await self._has_news.wait()
 

@@ -23,8 +23,6 @@ class NewEvent:
     """An event before it has its number.
 
     Attributes:
-        kind: of event.
-        category: of the model.
         station: of the inspection, if it concerns one.
         decision: of the inspection, if it concerns one.
         data: JSON on one line, as sent to clients and sinks.

@@ -23,7 +23,6 @@ def inspection_event(row: Mapping[str, Any]) -> NewEvent:
 
 
 def review_event(row: Mapping[str, Any], created_ms: int) -> NewEvent:
-    """Make the event of the latest review from an inspection's row."""
     fields = {"created_at": clock.iso(created_ms), "revision": row["review_revision"]}
     data = ReviewEvent.model_validate({**row, "inspection_id": row["id"], **fields})
     return NewEvent("review", data.category, data.station, data.decision, data.model_dump_json())

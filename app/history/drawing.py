@@ -50,7 +50,6 @@ class DrawingSource(NamedTuple):
 
     @classmethod
     def of(cls, row: Row[Any]) -> Self:
-        """Create it from a row of the table `inspections`."""
         sample_bits = json.loads(row.answer).get("image", {}).get("sample_bits", MAX_SAMPLE_BITS)
         return cls(row.id, row.image_sha256, heatmap.ColourScale(row.map_low, row.map_middle), sample_bits)
 

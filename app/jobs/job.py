@@ -52,12 +52,6 @@ class JobRecord:
         return self.state in schemas.ENDED
 
     def to_schema(self, lines: Sequence[str] = ()) -> schemas.Job:
-        times = {
-            name: None if at_ms is None else clock.iso(at_ms)
-            for name, at_ms in zip(
-                ("created", "started", "ended"),
-                (self.created_ms, self.started_ms, self.ended_ms),
-                strict=True,
-            )
-        }
+        at_ms = {"created": self.created_ms, "started": self.started_ms, "ended": self.ended_ms}
+        times = {name: None if ms is None else clock.iso(ms) for name, ms in at_ms.items()}
         return schemas.Job.model_validate({**vars(self), **times, "lines": [*lines]})

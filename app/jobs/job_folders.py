@@ -51,7 +51,6 @@ class JobFolders:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def remove_all_but(self, kept: set[str]) -> None:
-        """Remove the folders of deleted jobs."""
         for folder in self.path.iterdir() if self.path.is_dir() else ():
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)

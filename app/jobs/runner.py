@@ -142,7 +142,6 @@ class JobRunner:
         return self.store.get(identifier) if running is None else running.job
 
     def with_progress(self, jobs: Sequence[JobRecord]) -> list[JobRecord]:
-        """Return jobs with their present progress."""
         return [one.job if (one := self._running.get(job.id)) else job for job in jobs]
 
     async def follow(self, identifier: str, position: int) -> AsyncGenerator[News, None]:

@@ -10,7 +10,10 @@ from starlette.types import Scope
 
 STATIC: Final = "/static/"
 # Printable ASCII; without backslashes, which browsers take for slashes.
-_PAGE: Final = re.compile(r"/((inspect|inspections|scores|models|report)(/[!->@-\[\]-~]*)?)?(\?[!-\[\]-~]*)?")
+_PAGE: Final = re.compile(
+    r"/((inspect|inspections|search|audit|scores|products|models|report|admin)(/[!->@-\[\]-~]*)?)?"
+    r"(\?[!-\[\]-~]*)?"
+)
 
 
 def to_login(scope: Scope, login: str) -> Response | None:

@@ -26,12 +26,8 @@ from flows.fastflow.calibration.images_per_part import (
     parts_or_single_images,
 )
 from flows.fastflow.files.plain_files import FileError, escape_name, read_file
-from flows.fastflow.imaging.image_files import find_image_files
+from flows.fastflow.imaging.image_files import DEFECT_FOLDERS, find_image_files
 
-# Names of folders with defects of no kind, as in training/data/folders.py.
-_DEFECTIVE: Final = frozenset(
-    {"defect", "defects", "defective", "bad", "ng", "nok", "ko", "anomaly", "anomalous", "abnormal"}
-)
 _KIND: Final = TypeAdapter[str](DefectKind)
 _PARTS_LEVELS: Final = 3  # the folder itself, and two above it, may hold a parts.txt
 
@@ -43,12 +39,10 @@ class ImportPage(NamedTuple):
     next_cursor: str | None
 
     def kinds(self) -> set[str]:
-        """Return the kinds of defect of the images."""
         return {candidate.kind for candidate in self.candidates if candidate.kind is not None}
 
 
 def find_inspections(history: History, caller: Caller, new: NewImport, ids: Sequence[str]) -> ImportPage:
-    """Find the images of inspections by their ids."""
     with history.database.read() as connection:
         chosen = select(inspections).where(inspections.c.id.in_(ids))
         rows = {row.id: row for row in connection.execute(chosen)}
@@ -137,7 +131,7 @@ def _label_of(folder: Path, place: Path) -> tuple[Verdict, str | None] | None:
     name = folder.name.lower()
     if name in GOOD_FOLDERS:
         return "good", None
-    if name in _DEFECTIVE:
+    if name in DEFECT_FOLDERS:
         return "defect", None
     if any((folder.parent / good).is_dir() for good in GOOD_FOLDERS):
         try:

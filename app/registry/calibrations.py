@@ -67,7 +67,6 @@ class CalibrationTarget:
 
     @classmethod
     def of(cls, detector: Detector, station: str | None = None) -> Self:
-        """Return the target for a loaded model."""
         return cls(detector.manifest, detector.sha256, detector.scorer.precision, station)
 
     @property

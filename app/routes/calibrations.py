@@ -19,7 +19,7 @@ from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, If
 from app.inspection.decision import to_schema
 from app.recalibration import request_images
 from app.recalibration.recalibrate import RecalibrationResult, recalibrate
-from app.recalibration.request_images import MAX_IMAGES, AuditedImages
+from app.recalibration.request_images import AuditedImages
 from app.registry import model_settings
 from app.registry.calibrations import ActiveCalibration, CalibrationTarget, choose_calibrator
 from app.registry.model_store import ModelStore
@@ -112,7 +112,7 @@ async def renew_calibration(
         with admission.reserve(CALIBRATIONS) as room:
             uploaded, found = [], AuditedImages()
             if not audit or "content-type" in request.headers:
-                upload = await uploads.read_upload(request, room, settings, MAX_IMAGES)
+                upload = await uploads.read_upload(request, room, settings, request_images.MAX_IMAGES)
                 uploaded = await asyncio.to_thread(request_images.uploaded_images, upload)
             if audit:
                 found = await asyncio.to_thread(_find_audited, store, history, slot, made_from)

@@ -18,7 +18,6 @@ class DecisionCounts(BaseModel):
 
     @property
     def reviewed(self) -> int:
-        """The number of reviewed inspections."""
         return self.reviewed_good + self.reviewed_defect
 
 

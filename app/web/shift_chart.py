@@ -30,8 +30,6 @@ class Bar(NamedTuple):
     Attributes:
         begin: of the step, ISO 8601.
         day: date in the time zone, ISO 8601; None for an hour.
-        total: number of inspections.
-        rejected: number of rejected ones.
         passed: share that passed; None without inspections.
         segments: of the bar, whose length is relative to the busiest step.
     """

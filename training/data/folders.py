@@ -13,7 +13,6 @@ from flows.fastflow.imaging.image_files import is_image_file
 from training.data.sample import DatasetError, Sample
 
 GOOD = ("good", "ok", "normal")
-DEFECTIVE = ("defect", "defects", "defective", "bad", "ng", "nok", "ko", "anomaly", "anomalous", "abnormal")
 MASKS = ("ground_truth", "masks", "mask")
 
 _OF_MASK = re.compile("(.+)_(mask|gt|labels?)", re.IGNORECASE | re.DOTALL)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from flows.fastflow.calibration.images_per_part import parts_from_names
 from flows.fastflow.files.listing import join_first
+from flows.fastflow.imaging.image_files import DEFECT_FOLDERS
 from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 from training.data.folders import (
-    DEFECTIVE,
     GOOD,
     defect_folders,
     defective_samples,
@@ -47,7 +47,7 @@ TEST_SHARE = 0.2  # of the good parts, where there are defective ones
 def recognises(folder: Path) -> bool:
     """Tell if a category's folder holds images, or folders with names of good or defective parts."""
     named = {f.name.lower() for f in list_subfolders(folder)}
-    return bool(named & {*GOOD, *DEFECTIVE}) or holds_images(folder)
+    return bool(named & {*GOOD, *DEFECT_FOLDERS}) or holds_images(folder)
 
 
 def train_images(root: Path, category: str) -> list[Path]:
@@ -131,7 +131,9 @@ def _kinds(folder: Path) -> list[Path]:
     for kind in kinds:
         # If these images went unnoticed, all good ones would be learned and none kept for the test.
         deeper = (
-            [f for f in list_subfolders(kind) if holds_images(f)] if kind.name.lower() in DEFECTIVE else []
+            [f for f in list_subfolders(kind) if holds_images(f)]
+            if kind.name.lower() in DEFECT_FOLDERS
+            else []
         )
         if deeper and kind not in found:
             raise DatasetError(

@@ -42,8 +42,6 @@ class CompleteFile:
 
     Attributes:
         name: below the root, with slashes.
-        path: where it lies.
-        stamp: as it was seen.
         quiet: seconds since it was seen to change.
     """
 

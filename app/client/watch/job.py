@@ -35,13 +35,9 @@ class WatchJob:
     """Settings of a watcher.
 
     Attributes:
-        root: the watched folder.
-        category: of the model.
-        station: of the images.
         part: its first group is the part's id. It is searched in an image's name; if it does not match, in
             the path below the root, with slashes.
         move_to: folder for finished images; None leaves them.
-        patterns: of names.
         settle: seconds without a change after which a file is complete.
         overlay: also write the image with its heatmap over it.
         longest_pause: most seconds between two attempts.

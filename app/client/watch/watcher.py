@@ -33,8 +33,6 @@ class _Attempts:
     """Failed attempts at an image.
 
     Attributes:
-        stamp: of the image.
-        count: of attempts.
         again: time of the next attempt, by the clock.
         needs_quiet: seconds without a change before the next attempt.
         reason: last reported.

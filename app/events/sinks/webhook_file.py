@@ -42,7 +42,6 @@ class Webhook(_StrictModel):
 
     Attributes:
         name: unique; identifies its position and its failed deliveries.
-        url: of the receiver.
         secret: signing key; in the file whsec_ and base64, or secret_file names a file with that.
         decisions: to send; all by default.
         categories: to send; all by default.

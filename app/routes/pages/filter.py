@@ -50,12 +50,9 @@ class PageSelection(InspectionFilter):
         chosen = {name: getattr(self, name, None) for name in names}
         chosen |= {"audit": "true"} if self.audit else {}
         chosen["reviewed"] = "false" if self.reviewed is False and not self.audit else None
-        chosen |= {"from": self._time(self.from_ms), "to": self._time(self.to_ms)}
+        times = {"from": self.from_ms, "to": self.to_ms}
+        chosen |= {name: None if ms is None else clock.iso(ms) for name, ms in times.items()}
         return {name: value for name, value in chosen.items() if value is not None}
-
-    @staticmethod
-    def _time(ms: int | None) -> str | None:
-        return None if ms is None else clock.iso(ms)
 
 
 async def _read_selection(

@@ -8,10 +8,9 @@ from starlette.responses import Response
 
 from app.auth.permissions import MaySeeHistory
 from app.dependencies import HistoryDep, SettingsDep
-from app.history import browsing, queries
 from app.routes.inspection import ID_PATTERN
-from app.routes.pages.filter import PageFilter, visible_categories
-from app.routes.pages.wall import SHOWN_INSPECTIONS
+from app.routes.pages.filter import PageFilter
+from app.routes.pages.wall import list_inspections
 from app.schemas.predict import WarningCode
 from app.web.page import PagePart, PageRoute
 
@@ -31,13 +30,7 @@ async def show_search(
 
     def read() -> dict[str, Any]:
         with history.database.read() as connection:
-            rows = queries.find_page(connection, chosen, SHOWN_INSPECTIONS + 1, before)
-            return {
-                "rows": rows[:SHOWN_INSPECTIONS],
-                "older": rows[SHOWN_INSPECTIONS - 1].id if len(rows) > SHOWN_INSPECTIONS else None,
-                "stations": browsing.list_stations(connection, caller.categories),
-                "categories": visible_categories(settings.models, caller),
-            }
+            return list_inspections(connection, chosen, before, settings, caller)
 
     found = await run_in_threadpool(read)
     return page.render("search.html", chosen=chosen, codes=get_args(WarningCode), **found)

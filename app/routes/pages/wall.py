@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from app.auth.permissions import AnyCaller, MaySeeHistory
+from app.auth.permissions import AnyCaller, Caller, MaySeeHistory
 from app.database import clock
 from app.dependencies import DriftDep, HistoryDep, SettingsDep
 from app.history import browsing, queries
@@ -17,6 +17,7 @@ from app.routes.inspection import ID_PATTERN
 from app.routes.pages.filter import PageFilter, PageSelection, visible_categories
 from app.schemas.access import Permission
 from app.schemas.predict import Decision
+from app.settings import Settings
 from app.web.page import PagePart, PageRoute
 
 router = APIRouter(route_class=PageRoute)
@@ -59,20 +60,29 @@ async def show_wall(
 
     def read() -> dict[str, Any]:
         with history.database.read() as connection:
-            rows = queries.find_page(connection, chosen, SHOWN_INSPECTIONS + 1, before)
             return {
-                "rows": rows[:SHOWN_INSPECTIONS],
-                "older": rows[SHOWN_INSPECTIONS - 1].id if len(rows) > SHOWN_INSPECTIONS else None,
-                "stations": browsing.list_stations(connection, caller.categories),
+                **list_inspections(connection, chosen, before, settings, caller),
                 "counts": _count(connection, chosen),
                 "unreviewed": browsing.count_inspections(connection, chosen.audit_queue()),
-                "categories": visible_categories(settings.models, caller),
             }
 
     shown = await run_in_threadpool(read)
     return page.render(
         "wall.html", chosen=chosen, live=before is None, limit=SHOWN_INSPECTIONS, hours=COUNTED_HOURS, **shown
     )
+
+
+def list_inspections(
+    connection: Connection, chosen: PageSelection, before: str | None, settings: Settings, caller: Caller
+) -> dict[str, Any]:
+    """Read what a page with a list of inspections shows: the newest, or those before an id."""
+    rows = queries.find_page(connection, chosen, SHOWN_INSPECTIONS + 1, before)
+    return {
+        "rows": rows[:SHOWN_INSPECTIONS],
+        "older": rows[SHOWN_INSPECTIONS - 1].id if len(rows) > SHOWN_INSPECTIONS else None,
+        "stations": browsing.list_stations(connection, caller.categories),
+        "categories": visible_categories(settings.models, caller),
+    }
 
 
 @_data.get("/wall/counts")

@@ -7,6 +7,10 @@ from typing import Final
 
 from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 
+# Names of folders with defects of no kind.
+DEFECT_FOLDERS: Final = (
+    *("defect", "defects", "defective", "bad", "ng", "nok", "ko", "anomaly", "anomalous", "abnormal"),
+)
 _OVERLAY: Final = ".overlay.png"  # `predict` and `watch` append it to the image's name
 
 

@@ -5,7 +5,10 @@ from app.middleware import login_redirect
 
 @pytest.mark.parametrize(
     "address",
-    ["/", "/?category=a&station=b%20c", "/inspections/abc?x=1", "/models/tiny", "/report", "/scores"],
+    [
+        *("/", "/?category=a&station=b%20c", "/inspections/abc?x=1", "/search?part_id=P-1", "/audit"),
+        *("/products", "/products/tiny", "/models/tiny", "/report", "/scores", "/admin", "/admin/log"),
+    ],
 )
 def test_page_is_redirected_to_the_login(address: str) -> None:
     assert login_redirect.local(address) == address
