@@ -188,6 +188,7 @@ class Job(BaseModel):
     result: dict[str, Any] | None = Field(description="What the command reported; null before the end.")
     error: str | None = Field(description="Why it failed.")
     outcome: str | None = Field(description="What became of the new version.", examples=["it serves"])
+    threads: int | None = Field(description="CPU threads of its command; null before it begins.")
     resumed: int = Field(description="Times it was resumed after an interruption.")
     lines: list[str] = Field([], description="Last lines of its log; empty in lists and events.")
 

@@ -28,7 +28,7 @@ class Product:
         self._client = server.client()
         self._epochs = epochs
         self._seed = 0
-        self.threads: set[str] = set()
+        self.threads: set[int] = set()
         self._send("POST", "/v1/products", json={"name": _PRODUCT, "takeover": "manual"})
         files = [("file", (f"{i}.jpg", jpeg(part(i, size)))) for i in range(images)]
         self._send("POST", f"/v1/products/{_PRODUCT}/images", params={"label": "good"}, files=files)
@@ -45,10 +45,10 @@ class Product:
         """Wait for a job to succeed; return the seconds since its start."""
         begun = time.monotonic()
         while (job := self._send("GET", f"/v1/jobs/{identifier}"))["state"] in ("queued", "running"):
-            self.threads |= threads_of(identifier)
             time.sleep(_POLL_SECONDS)
         if job["state"] != "succeeded":
             raise RuntimeError(f"the training {job['state']}: {job['error']}")
+        self.threads.add(job["threads"])
         return time.monotonic() - begun
 
     def _send(self, method: str, path: str, **arguments: Any) -> Any:
@@ -120,18 +120,6 @@ def find_faults(ratios: Sequence[float], rounds: Sequence[Sequence[Exchange]]) -
         failures.append(f"p95 beside a training is {median(ratios):.2f} times that without")
     failed = sum(one.status != 200 for exchanges in rounds for one in exchanges)
     return [*failures, *([f"{failed} requests failed"] if failed else [])]
-
-
-def threads_of(job: str) -> set[str]:
-    """Return the threads of a job's command that runs now."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            arguments = path.read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # it has just ended
-            continue
-        if any(job in argument for argument in arguments):
-            return {one.partition("=")[2] for one in arguments if one.startswith("--threads=")}
-    return set()
 
 
 async def _serve_beside(

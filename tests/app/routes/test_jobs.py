@@ -63,6 +63,7 @@ def test_job_is_started_followed_and_listed(
 ) -> None:
     job = start()
     assert (job["state"], job["product"], job["settings"]) == ("queued", "tiny", {"epochs": 2})
+    assert job["threads"] is None
     assert job["actor"] == f"{keyed.key_id('operator')} the operator"
     other = start(kind="check", product="grid", settings={})
     (tmp_path / "go").touch()
@@ -73,6 +74,7 @@ def test_job_is_started_followed_and_listed(
     name, last, _ = events[-1]
     assert (name, last["state"], last["share"], last["result"]) == ("job", "succeeded", 1, {"version": "v1"})
     assert "could not be activated" in last["outcome"]
+    assert last["threads"] >= 1
     again = list(read_events(keyed.client, f"{url}/events", viewer | {"Last-Event-ID": "6"}))
     assert [name for name, _, _ in again] == ["job"]
     assert keyed.client.get(url, headers=viewer).json() == last | {"lines": ["hello"]}
