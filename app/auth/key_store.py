@@ -140,11 +140,7 @@ class KeyStore:
             return _find(connection, key_id)
 
     def get(self, key_id: str) -> ApiKey:
-        """Return a key by its id.
-
-        Raises:
-            Problem: not-found.
-        """
+        """Return a key, or raise the problem not-found."""
         with self._database.read() as connection:
             return _find(connection, key_id)
 

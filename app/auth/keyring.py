@@ -76,11 +76,7 @@ class Keyring:
         return key
 
     def require_session(self, secret: str) -> ApiKey:
-        """Return the key that a session was opened with.
-
-        Raises:
-            Problem: unauthenticated.
-        """
+        """Return the key of a session, or raise the problem unauthenticated."""
         session = self._sessions.get(key_store.sha256(secret))
         key = None if session is None else self._keys.get(session.key_id)
         now = clock.now_ms()

@@ -74,11 +74,7 @@ class Requires(APIKeyHeader):
         self.permission = permission
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
-        """Return the caller that app/middleware/authentication.py identified.
-
-        Raises:
-            Problem: forbidden.
-        """
+        """Return the caller of a request, or raise the problem forbidden."""
         caller: Caller = request.state.caller  # fails for a request that bypassed the guard
         if self.permission is None:
             return caller

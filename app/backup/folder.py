@@ -81,11 +81,7 @@ class BackupFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the folder against changes by other processes.
-
-        Raises:
-            BackupError: another process has the lock.
-        """
+        """Lock the folder against other processes, or raise BackupError."""
         self._require_backup()
         try:
             with FileLock(self.path / "lock", timeout=0):
@@ -114,11 +110,7 @@ class BackupFolder:
         raise BackupError(f"{self.path} has no snapshot {name or ''}; it has {', '.join(names) or 'none'}")
 
     def snapshot(self, name: str) -> Snapshot:
-        """Read the metadata of a snapshot.
-
-        Raises:
-            BackupError: it cannot be read.
-        """
+        """Read the metadata of a snapshot, or raise BackupError."""
         path = self.snapshots / name / SNAPSHOT
         try:
             return Snapshot.model_validate_json(path.read_bytes())
@@ -128,11 +120,7 @@ class BackupFolder:
             ) from error
 
     def lines(self, name: str) -> Iterator[ManifestLine]:
-        """Yield the files of a snapshot in the manifest's order.
-
-        Raises:
-            BackupError: the manifest is damaged.
-        """
+        """Yield the files of a snapshot in the manifest's order, or raise BackupError."""
         path = self.snapshots / name / MANIFEST
         if _sha256(path) != self.snapshot(name).manifest_sha256:
             raise BackupError(f"{path} was changed: the snapshot is damaged")

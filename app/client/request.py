@@ -44,11 +44,7 @@ class Call(Generic[T]):
     repeatable: bool = True
 
     def result(self, response: httpx.Response) -> T:
-        """Read a complete response.
-
-        Raises:
-            FlowGaugeError: the response is an error.
-        """
+        """Read a complete response, or raise the FlowGaugeError of an unsuccessful one."""
         if not response.is_success:
             raise to_error(response)
         return self.read(response)

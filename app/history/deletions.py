@@ -67,11 +67,7 @@ class DeletionGuard:
             return [self._held[kind] for kind in KINDS if kind in self._held]
 
     def confirm(self, kind: DeletionKind) -> HeldDeletion:
-        """Allow the next pass to delete what is held.
-
-        Raises:
-            Problem: conflict, if nothing of this kind is held.
-        """
+        """Allow the next pass to delete what is held, or raise the problem conflict."""
         with self._lock:
             held = self._held.pop(kind, None)
             if held is None:

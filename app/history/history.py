@@ -84,11 +84,7 @@ class History:
         await asyncio.to_thread(self._close)
 
     def require_room(self, image_bytes: int) -> None:
-        """Refuse early an inspection that could not be kept.
-
-        Raises:
-            Problem: history-unavailable.
-        """
+        """Raise the problem history-unavailable if an inspection could not be kept."""
         try:
             self._journal.require_room(image_bytes)
         except JournalFull as error:

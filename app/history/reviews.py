@@ -60,11 +60,7 @@ def add_review(
 
 
 def list_reviews(database: Database, inspection_id: str) -> list[Review]:
-    """List all reviews of an inspection, the oldest first.
-
-    Raises:
-        Problem: unknown-inspection.
-    """
+    """List the reviews of an inspection, oldest first, or raise the problem unknown-inspection."""
     columns = [column for column in reviews.columns if column.name in Review.model_fields]
     query = select(*columns, reviews.c.created_ms).where(reviews.c.inspection_id == inspection_id)
     with database.read() as connection:

@@ -55,11 +55,7 @@ MaxMargin = Annotated[
 
 
 def require_category_of_margin(category: str | None, *margins: float | None) -> None:
-    """Refuse a margin for several categories at once.
-
-    Raises:
-        Problem: invalid-request.
-    """
+    """Raise the problem invalid-request for a margin of several categories at once."""
     if category is None and any(margin is not None for margin in margins):
         raise Problem(
             "invalid-request",

@@ -156,11 +156,7 @@ def get_training_set(
 
 
 def _require_known(connection: Connection, settings: SettingsDep, category: str) -> None:
-    """Require a category that has a model, or had inspections.
-
-    Raises:
-        Problem: unknown-model.
-    """
+    """Raise the problem unknown-model unless the category has a model, or had inspections."""
     if models_folder.is_category(category):
         if models_folder.versions(settings.models, category):
             return

@@ -37,11 +37,7 @@ class SinkManager:
 
 
 def describe_sinks(settings: Settings) -> list[str]:
-    """Check the settings and describe the sinks, without connecting.
-
-    Raises:
-        SinkError: a setting is wrong.
-    """
+    """Describe the sinks without connecting, or raise SinkError for a wrong setting."""
     return [sink.description for sink in _build_sinks(settings, identity="")]
 
 

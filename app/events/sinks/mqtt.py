@@ -110,11 +110,7 @@ class MqttSink(Sink):
             delay = min(2 * delay, _MAX_DELAY)
 
     async def _session(self) -> None:
-        """Connect, and wait until the connection is lost.
-
-        Raises:
-            MqttError: the connection failed or was lost.
-        """
+        """Connect, and raise MqttError once the connection failed or was lost."""
         broker = self._broker
         async with aiomqtt.Client(
             broker.host,

@@ -54,11 +54,7 @@ class WebhookSink(Sink):
         await self._client.aclose()
 
     async def deliver(self, event: NumberedEvent, redelivered: bool) -> None:
-        """Send an event.
-
-        Raises:
-            DeliveryError: it was not accepted.
-        """
+        """Send an event, or raise DeliveryError if it was not accepted."""
         data = json.loads(event.data)
         content = {
             "type": event.kind,
