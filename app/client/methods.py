@@ -1,4 +1,4 @@
-"""What both clients share: their arguments, and the methods that send one call."""
+"""Arguments of both clients, and their methods that send one call."""
 
 import os
 from collections.abc import Callable, Coroutine
