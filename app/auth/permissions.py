@@ -16,7 +16,7 @@ PERMISSIONS = {
     Role.LINE: frozenset({Permission.PREDICT, Permission.MODELS, Permission.RESULT}),
     Role.VIEWER: _SEE,
     Role.INSPECTOR: _SEE | {Permission.PREDICT, Permission.REVIEW},
-    Role.OPERATOR: _SEE | {Permission.REVIEW, Permission.TEACH, Permission.TUNE},
+    Role.OPERATOR: _SEE | {Permission.PREDICT, Permission.REVIEW, Permission.TEACH, Permission.TUNE},
     Role.ADMIN: frozenset(Permission),
 }
 

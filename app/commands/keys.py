@@ -32,7 +32,7 @@ def create(
         Role,
         typer.Option(
             help="line predicts; viewer reads the history; inspector predicts, reads and reviews; "
-            "operator reads, reviews, teaches and tunes; admin may do all."
+            "operator also teaches and tunes; admin may do all."
         ),
     ],
     name: Annotated[str, typer.Option(help="Name for people, such as 'line 3'.")],

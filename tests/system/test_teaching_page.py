@@ -118,7 +118,7 @@ def test_product_is_taught_by_keyboard(browser: Browser, server: Server, tiny_im
             )
             expect(page.locator("#now-state")).to_contain_text("model, from")
             expect(page.locator("#now-promise")).to_contain_text("at most 7.7%")
-            expect(page.locator("#now-missing")).to_contain_text("more good images for 1%")
+            expect(page.locator("#now-missing")).to_contain_text("until a full model guarantees 1%")
             assert serious(page) == []
             choose(page, {"scratched.png": tiny_images["defect"][0]}, "#try-file")
             expect_decision(page, "Reject", "scratched.png")
@@ -172,7 +172,7 @@ def _train_compare_activate(page: Page, server: Server, defect: bytes) -> None:
     )
     expect(training.get_by_role("progressbar")).to_be_visible()
     assert serious(page) == []
-    expect(training).to_contain_text("Activate the version by hand", timeout=JOB_MS)
+    expect(training).to_contain_text("Its version is not in service", timeout=JOB_MS)
     tab_to(page, page.locator("#version-list").get_by_role("button", name="Compare").first)
     page.keyboard.press("Enter")
     expect(comparison.get_by_role("table")).to_contain_text("0 of 1 (0%)", timeout=JOB_MS)
@@ -186,6 +186,9 @@ def _train_compare_activate(page: Page, server: Server, defect: bytes) -> None:
     page.keyboard.type("trained")
     page.keyboard.press("Enter")
     expect(page.locator("#now-state")).to_have_text("Full model, from 12 good images")
+    expect(training).to_contain_text("Its version is in service")
+    starter = page.locator("#jobs li.job", has_text="Starter")
+    expect(starter).to_contain_text("Its version is not in service")
 
 
 @pytest.mark.slow

@@ -6,9 +6,10 @@ import { hasCamera, openCamera } from "./product_camera.js";
 import { arrived } from "./product_grid.js";
 import { addKind, path, refresh, take } from "./product.js";
 import { BUSY, RETRY_S, onChosen, onDrop, problemList, readable } from "./sending.js";
-import { number, t } from "./texts.js";
+import { has, number, t } from "./texts.js";
 
-const BATCH = 10; // images in a request
+const BATCH = 10; // images in a request, of together
+const BATCH_BYTES = 4 << 20; // which take seconds on a slow network: the progress moves
 const IMPORTED = 100; // inspections in a request
 const UPLOAD_MS = 300000;
 const IMAGE = /\.(png|jpe?g|bmp|tiff?|webp)$/i;
@@ -47,10 +48,10 @@ function summary() {
   return said.join(" ");
 }
 
-function refuse(name, text) {
+function refuse(name, text, detail = "") {
   counts.refused += 1;
   counts.done += 1;
-  complain(name, text);
+  complain(name, text, detail);
 }
 
 // Takes over the answer of an upload or import.
@@ -60,7 +61,8 @@ function receive({ items, product }, wanted = null) {
     const name = filename ?? image?.name ?? `${index + 1}`;
     if (status === "stored") added.push(image);
     if (!image) {
-      refuse(name, problem?.detail ?? status);
+      const known = has(`script.teach.refused.${status}`);
+      refuse(name, known ? t(`script.teach.refused.${status}`) : problem.detail, problem.detail);
       continue;
     }
     counts[status] += 1;
@@ -80,7 +82,7 @@ function nextBatch() {
   for (const one of queue) {
     bytes += one.file.size;
     const same = one.label === first.label && one.kind === first.kind && one.source === first.source;
-    if (batch.length && (!same || first.alone || one.alone || bytes > passed.maxBytes || batch.length === BATCH)) break;
+    if (batch.length && (!same || first.alone || one.alone || bytes > BATCH_BYTES || batch.length === BATCH)) break;
     batch.push(one);
   }
   return batch;

@@ -8,6 +8,7 @@ import { onProduct, product, refresh } from "./product.js";
 import { number, percent, t } from "./texts.js";
 
 const MAX_LINES = 200;
+const SERVES = "The version serves."; // the outcome of a job whose version took over
 const RECENT = 50; // ended jobs that are looked at for the last of each kind
 const list = document.getElementById("jobs");
 const template = document.getElementById("job");
@@ -20,8 +21,10 @@ function timeLeft(seconds) {
 }
 
 function describeResult({ kind, result, outcome }) {
-  if (outcome && result.version === product?.active) return t("script.teach.job.serves");
-  if (kind !== "evaluate") return outcome ?? "";
+  if (outcome && result.version === product.active) return t("script.teach.job.serves");
+  // Why it did not take over matters if versions take over by themselves.
+  const said = product.takeover === "automatic" && kind !== "learn" && outcome !== SERVES ? outcome : "";
+  if (kind !== "evaluate") return outcome ? `${t("script.teach.job.waits")} ${said}` : "";
   const { defective, good, recall, false_rejects: rejected } = result.summary;
   const found = t("script.teach.found", { n: number(recall * defective, 0), total: number(defective, 0) });
   return good ? `${found} ${t("script.teach.rejected", { n: number(rejected * good, 0), total: number(good, 0) })}` : found;
@@ -62,6 +65,7 @@ class JobView {
   }
 
   update(job) {
+    this.job = job;
     const before = this.state;
     this.state = job.state;
     const text = describe(job);
@@ -104,11 +108,11 @@ class JobView {
 function showJobs(jobs) {
   for (const job of jobs) {
     const known = shown.get(job.kind);
-    if (known?.ended && known.id === job.id) known.update(job); // meanwhile its version may serve
     if (known && known.id >= job.id) continue;
     known?.item.remove();
     shown.set(job.kind, new JobView(job));
   }
+  for (const view of shown.values()) view.update(view.job); // another version may serve by now
   document.getElementById("running").hidden = shown.size === 0;
 }
 

@@ -14,7 +14,7 @@ export async function readable(file) {
   }
 }
 
-// A list of refused files, kept until the user clears it. Returns a function that adds one.
+// A list of refused files, kept until the user clears it. Returns a function that adds one; `detail` is a hint.
 export function problemList() {
   const problems = document.getElementById("problems");
   const seen = document.getElementById("seen");
@@ -22,9 +22,10 @@ export function problemList() {
     problems.textContent = "";
     seen.hidden = true;
   });
-  return (name, text) => {
+  return (name, text, detail = "") => {
     const item = document.createElement("li");
     item.textContent = `${name}: ${text}`;
+    item.title = detail;
     problems.append(item);
     seen.hidden = false;
   };

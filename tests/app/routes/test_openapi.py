@@ -22,7 +22,7 @@ ROLES = {
         GET /v1/inspections/{inspection_id}/source /v1/inspections/{inspection_id}/map.npy
         GET /v1/parts/{part_id} /v2 /v2/models/{category} /v2/models/{category}/versions/{version}
     """,
-    "line, inspector, admin": """
+    "line, inspector, operator, admin": """
         POST /v1/models/{category}/predict /v1/models/{category}/versions/{version}/predict
         POST /v1/models/{category}/predict:batch /v2/models/{category}/infer
         POST /v2/models/{category}/versions/{version}/infer

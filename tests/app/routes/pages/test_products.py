@@ -37,7 +37,8 @@ def test_list_shows_products_before_they_are_taught(keyed: Keyed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "teaches", "tries"), [("viewer", False, False), ("operator", True, False), ("admin", True, True)]
+    ("role", "teaches", "tries"),
+    [("viewer", False, False), ("inspector", False, True), ("operator", True, True)],
 )
 def test_product_page_offers_what_the_role_may_do(
     keyed: Keyed, role: str, teaches: bool, tries: bool
