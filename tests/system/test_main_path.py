@@ -66,8 +66,9 @@ def learn_under_load(flowgauge: FlowGauge, images: Path) -> tuple[str, list[tupl
     with Server(flowgauge.cwd / "models", flowgauge.cwd) as server, server.client() as client:
 
         def inspect() -> list[tuple[str, Any]]:
-            answers = []
-            while not done.is_set():
+            answers, is_last = [], False
+            while not is_last:
+                is_last = done.is_set()  # so that the last images come after the activation
                 answers += [(name, posted(client, images / name)) for name in names]
             return answers
 

@@ -26,7 +26,7 @@ ALLOWED = {
     "/products": ANYBODY,
     "/products/tiny": READERS,
     "/products/other": OF_ALL,
-    "/inspect": {"line", "inspector", "admin", "limited"},
+    "/inspect": ANYBODY - {"viewer"},
     "/audit": READERS - {"viewer"},
 }
 
