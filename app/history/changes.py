@@ -1,7 +1,9 @@
 """Changes of a category's models and thresholds, read from the audit log."""
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping
+from itertools import zip_longest
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
@@ -38,21 +40,19 @@ def find_changes(
         category, _, version = row["target"].partition("/")
         last[category] = row["number"], version
     unannounced = []
-    served = _find_actions(connection, [SERVES], categories, *during)
-    following = dict[str, int]()
-    ends = dict[int, int | None]()
-    for row in reversed(served):
-        category = row["target"].partition("/")[0]
-        ends[row["number"]] = following.get(category)
-        following[category] = row["number"]
-    for row in served:
-        category, _, version = row["target"].partition("/")
+    served = defaultdict[str, list[dict[str, Any]]](list)
+    for row in _find_actions(connection, [SERVES], categories, *during):
+        served[row["target"].partition("/")[0]].append(row)
+    for category, rows in served.items():
         start, known = last.get(category, (0, None))
-        last[category] = row["number"], version
-        previous = parse_detail(row).get("previous") or known
-        # Most of these models were only unloaded and loaded again.
-        if previous != version and not _is_announced(connection, row, start, ends[row["number"]]):
-            unannounced.append(row | {"detail": json.dumps({**parse_detail(row), "previous": previous})})
+        for row, following in zip_longest(rows, rows[1:]):
+            version = row["target"].partition("/")[2]
+            previous = parse_detail(row).get("previous") or known
+            end = None if following is None else following["number"]
+            # Most of these models were only unloaded and loaded again.
+            if previous != version and not _is_announced(connection, row, start, end):
+                unannounced.append(row | {"detail": json.dumps({**parse_detail(row), "previous": previous})})
+            start, known = row["number"], version
     return sorted((*acted, *unannounced), key=lambda row: int(row["number"]))[-limit:]
 
 
