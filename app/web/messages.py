@@ -10,6 +10,8 @@ from typing import Final
 
 from starlette.requests import Request
 
+from app.schemas.models import VersionDetails
+
 COOKIE: Final = "flowgauge_language"
 DEFAULT: Final = "en"
 _FOLDER: Final = Path(__file__).parent / "messages"
@@ -62,6 +64,13 @@ class Messages:
         k = max(0, round(p_value * (n_calibration + 1)) - 1)
         name = "none" if k == 0 else "usual" if 2 * k > n_calibration else "some"
         return self(f"script.pvalue.{name}", k=k, n=n_calibration)
+
+    def trained_on(self, details: VersionDetails) -> str:
+        """Say how many images a version was fitted to, and how many were held out."""
+        fitted = self.number(details.data.n_fit, 0)
+        if details.starter:
+            return self("models.starter", n=fitted)
+        return self("models.pictures", fit=fitted, calibration=self.number(details.data.n_calibration, 0))
 
     def for_scripts(self) -> dict[str, str]:
         return {key: text for key, text in self.texts.items() if key.startswith(_FOR_SCRIPTS)}
