@@ -2,33 +2,44 @@
 
 import sqlite3
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
+
+if TYPE_CHECKING:
+    import psycopg
 
 # Longest wait for a lock of another connection.
 _BUSY_SECONDS: Final = 30
 # Threads that answer requests (anyio's limiter has 40), and the writer.
 _MAX_CONNECTIONS: Final = 48
+_POSTGRESQL: Final = {
+    # Without these, a vanished server blocks for a quarter of an hour.
+    "connect_timeout": "5",
+    "tcp_user_timeout": "20000",
+    "client_encoding": "UTF8",  # otherwise texts of a database of another encoding arrive as bytes
+    "options": f"-c lock_timeout={_BUSY_SECONDS}s",
+}
 
 
 def create_postgresql(url: URL) -> Engine:
-    arguments = {
-        # Without these, a vanished server blocks for a quarter of an hour.
-        "connect_timeout": "5",
-        "tcp_user_timeout": "20000",
-        "client_encoding": "UTF8",  # otherwise texts of a database of another encoding arrive as bytes
-        "options": f"-c lock_timeout={_BUSY_SECONDS}s",
-    }
     return create_engine(
         url,
-        connect_args={name: value for name, value in arguments.items() if name not in url.query},
+        connect_args={name: value for name, value in _POSTGRESQL.items() if name not in url.query},
         pool_pre_ping=True,
         pool_size=8,
         max_overflow=_MAX_CONNECTIONS - 8,
         pool_timeout=10,
     )
+
+
+def connect_postgresql(engine: Engine) -> "psycopg.Connection":
+    """Open a connection outside of the pool, in autocommit mode."""
+    import psycopg
+
+    positional, named = engine.dialect.create_connect_args(engine.url)
+    return psycopg.connect(*positional, **{**_POSTGRESQL, **named}, autocommit=True)
 
 
 def create_sqlite(url: URL) -> Engine:

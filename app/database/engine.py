@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.engine import URL, make_url
@@ -12,8 +13,11 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, Operati
 from sqlalchemy.exc import DatabaseError as AnyDatabaseError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.database import connections
+from app.database import connections, locks
 from app.database.tables import REVISION, metadata
+
+if TYPE_CHECKING:
+    import psycopg
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -88,9 +92,8 @@ class Database:
             DatabaseError: the tables are of a later or unknown version, or the encoding is not UTF-8.
         """
         with self.write() as connection:
-            if not self.is_sqlite:
-                # Two servers that start together would both create the tables.
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4661783)")
+            # Two servers that start together would both create the tables.
+            locks.take(connection, locks.UPGRADE)
             revision = _read_revision(connection)
             if revision is None:
                 _require_empty(connection)
@@ -146,6 +149,10 @@ class Database:
             with connection.begin():
                 yield connection
         self._require_own_file()
+
+    def connect(self) -> "psycopg.Connection":
+        """Open a PostgreSQL connection outside of the pool, in autocommit mode; for use over a long time."""
+        return connections.connect_postgresql(self.engine)
 
     def close(self) -> None:
         """Close all connections; one in use closes when its thread returns it."""

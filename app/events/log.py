@@ -6,16 +6,16 @@ be filed later. A reader that has read up to a number finds all other events aft
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
+from app.database import locks
 from app.database.tables import events, failed_deliveries
 
 Kind = Literal["inspection", "review", "model", "thresholds"]
 
 _COLUMNS = events.columns
-_ORDER_LOCK: Final = 4661784
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,7 @@ def append(connection: Connection, new: Sequence[NewEvent]) -> None:
     """
     if not new:
         return
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_ORDER_LOCK)))
+    locks.take(connection, locks.EVENT_ORDER)
     connection.execute(insert(events), [asdict(event) for event in new])
 
 
