@@ -13,7 +13,7 @@ from app.backup.folder import BackupError
 from app.database.engine import Database
 
 # Users log in again after a restore. A restored history gets its own identity at its first start.
-_LEFT_OUT: Final = ("sessions", "identity")
+_LEFT_OUT: Final = ("sessions", "identity", "idempotency_claims")
 
 
 def dump(database: Database, target: Path) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeEngine
 from app.database.codes import Codes
 
 # The last migration in migrations/versions, which results in the tables below.
-REVISION: Final = "0006"
+REVISION: Final = "0008"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 _TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
@@ -121,6 +121,17 @@ inspections = Table(
         sqlite_where=text("has_pictures = 1"),
         postgresql_where=text("has_pictures"),
     ),
+)
+
+# Keys of requests that a server answers now, see app/history/idempotency_claims.py. PostgreSQL only.
+idempotency_claims = Table(
+    "idempotency_claims",
+    metadata,
+    Column("idempotency_key", String(256), primary_key=True),
+    Column("key_id", String(32), primary_key=True),  # of the sender; empty without keys
+    Column("server", String(36), nullable=False),
+    Column("token", _TEXT_ID, nullable=False),  # of the request
+    Column("claimed_ms", BigInteger, nullable=False),
 )
 
 reviews = Table(

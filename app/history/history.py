@@ -4,16 +4,19 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from filelock import FileLock, Timeout
 
+from app.database import clock
 from app.database.engine import Database, DatabaseUnavailable
 from app.errors.problems import Problem
 from app.history import identity, queries
 from app.history.drawing import Drawer
+from app.history.idempotency_claims import IdempotencyClaims, read_server_id
 from app.history.inspection_files import InspectionFiles
 from app.history.journal import Journal, JournalFull
 from app.history.journal_record import HistoryEntry
@@ -114,38 +117,45 @@ class History:
         appended = await asyncio.wrap_future(self._appending.submit(lambda: self._journal.appended))
         await self._filed(appended)
 
-    async def find_idempotent(self, key_id: str | None, key: str) -> queries.EarlierAnswer | None:
-        """Find the inspection of a caller's idempotency key, or None.
+    async def find_or_claim(self, key_id: str | None, key: str, token: str) -> queries.EarlierAnswer | None:
+        """Find the inspection of a caller's idempotency key. Without one, claim the key and return None.
 
         While the database is away, only recent answers in memory count: inspecting an image twice is better
         than not at all.
 
+        Args:
+            token: of the request, from `clock.new_id`.
+
         Raises:
             Problem: history-unavailable, if the inspection may still wait in the journal.
+            KeyIsClaimed: the inspection is another server's, and not filed yet.
         """
         # In the thread that appends: an inspection whose caller was cancelled may be on its way there.
         recent = await asyncio.wrap_future(self._appending.submit(self._recent.find, key_id, key))
         if recent is not None or self._writer.database_is_away:
             return recent
-
-        def find() -> queries.EarlierAnswer | None:
-            if self._writer.database_is_away:  # noticed while this lookup waited for a thread
-                return None
-            try:
-                with self.database.read() as connection:
-                    return queries.find_idempotent(connection, key_id, key)
-            except DatabaseUnavailable as error:
-                self._writer.database_is_away = True
-                logger.warning("idempotency keys are looked up in memory: %s", error)
-                return None
-
         try:
             await self._filed(self._left_over)
         except Problem:
             if self._writer.database_is_away:
                 return None
             raise
-        return await asyncio.get_running_loop().run_in_executor(self._finders, find)
+        job = self._finders.submit(self._find_or_claim, key_id, key, token)
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            job.add_done_callback(lambda _: self.release(key_id, key, token))
+            raise
+
+    def release(self, key_id: str | None, key: str, token: str) -> None:
+        """End the claim of a failed request soon, unless its inspection is kept all the same."""
+
+        def release_unkept() -> None:
+            if self._claims is not None and self._recent.find(key_id, key) is None:
+                self._finders.submit(self._claims.release, key_id, key, token)
+
+        with suppress(RuntimeError):  # closed meanwhile
+            self._appending.submit(release_unkept)
 
     def run_in_writer(self, task: Callable[[], T]) -> Future[T]:
         """Call a function in the writer's thread, so that nothing is written or deleted meanwhile.
@@ -190,6 +200,9 @@ class History:
             self.identity = identity.ensure_identity(self.database)
             self.files.open()
             self._journal = Journal(self.folder / "journal", self._journal_bytes)
+            self._claims: IdempotencyClaims | None = None
+            if not self.database.is_sqlite:
+                self._claims = IdempotencyClaims(self.database, read_server_id(self.folder))
         except BaseException as error:
             self._release()
             if isinstance(error, OSError):
@@ -202,7 +215,28 @@ class History:
         self._recent = RecentAnswers()
         # One thread keeps the order of arrival in the journal.
         self._appending = ThreadPoolExecutor(1, "journal")
-        self._writer.wake()
+        if self._claims is None:
+            self._writer.wake()
+        else:
+            self._writer.run(partial(self._file_left_over, self._claims, clock.new_id()))
+
+    def _file_left_over(self, claims: IdempotencyClaims, token: str) -> None:
+        """File what an earlier process has left, and end its claims; in the writer's thread."""
+        if self._writer.file_until(self._left_over):
+            claims.end_earlier(token)
+
+    def _find_or_claim(self, key_id: str | None, key: str, token: str) -> queries.EarlierAnswer | None:
+        if self._writer.database_is_away:  # noticed while this lookup waited for a thread
+            return None
+        try:
+            if self._claims is not None:
+                return self._claims.find_or_claim(key_id, key, token)
+            with self.database.read() as connection:
+                return queries.find_idempotent(connection, key_id, key)
+        except DatabaseUnavailable as error:
+            self._writer.database_is_away = True
+            logger.warning("idempotency keys are looked up in memory: %s", error)
+            return None
 
     def _append(self, entry: HistoryEntry) -> None:
         try:

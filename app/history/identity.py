@@ -2,7 +2,7 @@
 
 import uuid
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
 from app.database.engine import Database
 from app.database.tables import identity
@@ -19,7 +19,11 @@ def ensure_identity(database: Database) -> str:
     """Read the identity of an upgraded database, or create one."""
     if (known := read_identity(database)) is not None:
         return known
-    made = str(uuid.uuid4())
     with database.write() as connection:
-        connection.execute(insert(identity).values(id=made))
+        if not database.is_sqlite:  # servers that start together agree on one; SQLite has one writer anyway
+            connection.execute(text("LOCK TABLE identity IN EXCLUSIVE MODE"))
+        other: str | None = connection.scalar(select(identity.c.id))
+        made = other or str(uuid.uuid4())
+        if other is None:
+            connection.execute(insert(identity).values(id=made))
     return made

@@ -15,6 +15,7 @@ from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections
 from app.events.log import append
 from app.events.new_events import inspection_event
+from app.history.idempotency_claims import end_claims
 from app.history.inspection_files import InspectionFiles
 from app.history.journal import Journal
 from app.history.journal_record import JournalRecord
@@ -160,6 +161,7 @@ class HistoryWriter:
             if rows:
                 with self._database.write() as connection:
                     connection.execute(insert(inspections), rows)
+                    end_claims(connection, rows)
                     append(connection, [inspection_event(row) for row in rows])
         except (DataError, IntegrityError):
             if len(records) > 1:

@@ -11,6 +11,7 @@ from sqlalchemy import func, insert, inspect, make_url, select, text
 
 from app.database.engine import Database, DatabaseDamaged, DatabaseError, DatabaseUnavailable, redact_url
 from app.database.tables import REVISION, audit, inspections
+from app.history.identity import ensure_identity
 from tests.app.history.rows import add, row
 from tests.support.postgres import Postgres
 from tests.support.rights import without_roots_rights
@@ -32,11 +33,12 @@ def test_tables_of_unknown_version_are_refused(each_database: Database) -> None:
 
 def test_two_servers_can_upgrade_at_once(each_database_url: str) -> None:
     databases = [Database(each_database_url) for _ in range(4)]
-    errors = []
+    errors, identities = [], set()
 
     def upgrade(database: Database) -> None:
         try:
             database.upgrade()
+            identities.add(ensure_identity(database))
         except Exception as error:
             errors.append(error)
 
@@ -47,6 +49,7 @@ def test_two_servers_can_upgrade_at_once(each_database_url: str) -> None:
         thread.join()
     assert errors == []
     assert {database.revision for database in databases} == {REVISION}
+    assert len(identities) == 1
     for database in databases:
         database.close()
 
@@ -98,6 +101,7 @@ def test_tables_without_warnings_are_migrated(each_database: Database) -> None:
         for column in ("warnings", "file_name", "margin"):
             connection.execute(text(f"ALTER TABLE inspections DROP COLUMN {column}"))
         connection.execute(text("CREATE INDEX ix_inspections_category ON inspections (category, id)"))
+        connection.execute(text("DROP TABLE idempotency_claims"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
     each_database.upgrade()
     add(each_database, row(warnings=["near-threshold", "unlike-training"], margin=-0.5))
@@ -106,6 +110,7 @@ def test_tables_without_warnings_are_migrated(each_database: Database) -> None:
         found = connection.execute(select(*columns).order_by(inspections.c.id)).all()
         assert found == [([], None), (["near-threshold", "unlike-training"], -0.5)]
         indexes = {one["name"]: one["column_names"] for one in inspect(connection).get_indexes("inspections")}
+        assert inspect(connection).has_table("idempotency_claims")
     assert indexes["ix_inspections_category"][-1] == "margin"
     assert {"ix_inspections_file_name", "ix_inspections_warnings"} < indexes.keys()
 

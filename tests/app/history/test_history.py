@@ -114,18 +114,18 @@ async def test_idempotency_keys_of_api_keys_are_separate(settings: Settings, mak
     without_key = make_entry(idempotency_key="i")
 
     async def check(history: History) -> None:
-        earlier = await history.find_idempotent("k", "i")
+        earlier = await history.find_or_claim("k", "i", "token")
         assert earlier is not None
         assert (earlier.id, earlier.request_sha256) == (with_key.row["id"], "0" * 64)
         assert (earlier.answer, earlier.map_middle) == (with_key.row["answer"], 1.0)
-        other = await history.find_idempotent(None, "i")
+        other = await history.find_or_claim(None, "i", "token")
         assert other is not None
         assert other.id == without_key.row["id"]
-        assert await history.find_idempotent("other", "i") is None
-        assert await history.find_idempotent("k", "other") is None
+        assert await history.find_or_claim("other", "i", "token") is None
+        assert await history.find_or_claim("k", "other", "token") is None
 
     async with opened(settings) as history:
-        assert await history.find_idempotent("k", "i") is None
+        assert await history.find_or_claim("k", "i", "token") is None
         await history.record(with_key)
         await history.record(without_key)
         await check(history)
@@ -191,7 +191,7 @@ async def test_nothing_is_lost_while_the_database_file_is_gone(
         assert "removed or replaced" in caplog.text
         with pytest.raises(DatabaseUnavailable, match="removed or replaced"), history.database.read():
             pass
-        found = await history.find_idempotent(None, "i3")
+        found = await history.find_or_claim(None, "i3", "token")
         assert found is not None
         assert found.id == after[3].row["id"]
     assert settings.sqlite_file.exists() == replaced
@@ -335,6 +335,6 @@ async def test_left_over_records_are_awaited_after_restart(settings: Settings, m
     leave_journal(settings, *entries)
 
     async with opened(settings) as history:
-        assert await history.find_idempotent(None, "i199") is not None
+        assert await history.find_or_claim(None, "i199", "token") is not None
         with history.database.read() as connection:
             assert connection.scalar(select(func.count()).select_from(inspections)) == 200

@@ -1,17 +1,18 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from app.database.tables import inspections
+from app.database.tables import idempotency_claims, inspections
 from app.errors.problems import Problem
 from app.history.history import History
 from app.history.journal import Journal
 from app.history.journal_record import HistoryEntry, JournalRecord
+from app.inspection import idempotency
 from app.inspection.idempotency import IdempotencyKeys
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry, make_entry
@@ -130,3 +131,76 @@ async def test_inspections_continue_without_the_database(
                 postgres.start()
             await line.history.wait_until_filed()
             assert line.kept() == [before.row["id"], during.row["id"]]
+
+
+async def test_two_servers_inspect_a_key_once(
+    postgres: Postgres, tmp_path: Path, keyed: Callable[..., HistoryEntry]
+) -> None:
+    with postgres.database() as url:
+        async with opened(at(tmp_path / "a", url)) as a, opened(at(tmp_path / "b", url)) as b:
+            keys = [f"P-{number}" for number in range(20)]
+            for key in keys:
+                answers = await asyncio.gather(*(line.send(keyed(key)) for line in (a, b, a, b)))
+                assert len(set(answers)) == 1
+            await a.history.wait_until_filed()
+            await b.history.wait_until_filed()
+            assert len(a.kept()) == len(keys)
+            assert claims(a.history) == []
+
+
+async def test_failed_request_frees_its_key_for_other_servers(
+    postgres: Postgres, tmp_path: Path, keyed: Callable[..., HistoryEntry]
+) -> None:
+    with postgres.database() as url:
+        async with opened(at(tmp_path / "a", url)) as a, opened(at(tmp_path / "b", url)) as b:
+            with suppress(ValueError):
+                async with a.idempotency.claim(None, "P-1", REQUEST):
+                    assert claims(a.history) == ["P-1"]
+                    raise ValueError("no image")
+            entry = keyed()
+            assert await b.send(entry) == entry.row["id"]
+
+
+async def test_killed_servers_keys_wait_for_its_journal(
+    postgres: Postgres, tmp_path: Path, keyed: Callable[..., HistoryEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = keyed("answered")
+    with postgres.database() as url:
+        settings = at(tmp_path / "a", url)
+        async with opened(settings) as killed, opened(at(tmp_path / "b", url)) as b:
+            with monkeypatch.context() as patch:
+                patch.setattr(idempotency, "_WAIT_SECONDS", 0)
+                for key in ("answered", "unanswered"):
+                    assert await killed.history.find_or_claim(None, key, "0") is None
+                    with pytest.raises(Problem) as refused:
+                        await b.send(keyed(key))
+                    assert refused.value.name == "history-unavailable"
+        (settings.history / "journal" / "000000000007.journal").write_bytes(entry.record().encode())
+        async with opened(at(tmp_path / "b", url)) as b, opened(settings):
+            assert await b.send(keyed("answered")) == entry.row["id"]
+            unanswered = keyed("unanswered")
+            assert await b.send(unanswered) == unanswered.row["id"]
+
+
+async def test_keys_of_a_server_that_stays_away_expire(
+    postgres: Postgres, tmp_path: Path, keyed: Callable[..., HistoryEntry]
+) -> None:
+    with postgres.database() as url:
+        async with opened(at(tmp_path / "a", url)) as a:
+            assert await a.history.find_or_claim(None, "P-1", "0") is None
+            with a.history.database.write() as connection:
+                connection.execute(
+                    update(idempotency_claims).values(claimed_ms=idempotency_claims.c.claimed_ms - 120_001)
+                )
+        async with opened(at(tmp_path / "b", url)) as b:
+            entry = keyed()
+            assert await b.send(entry) == entry.row["id"]
+
+
+def at(folder: Path, url: str) -> Settings:
+    return Settings(history=folder, database=url)
+
+
+def claims(history: History) -> Sequence[str]:
+    with history.database.read() as connection:
+        return connection.scalars(select(idempotency_claims.c.idempotency_key)).all()
