@@ -40,6 +40,7 @@ from app.registry.calibrations import CalibrationFiles
 from app.registry.category_settings import SettingsFiles
 from app.registry.loaded_models import LoadedModels
 from app.registry.loader import Loader
+from app.registry.model_files import ModelFiles
 from app.registry.model_store import ModelStore
 from app.routes import openapi
 from app.routes.gauges import Gauges
@@ -99,10 +100,11 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     state.database = database = history.database
     state.audit = audit_log = Audit(database)
     observer = ServingObserver(audit_log)
+    state.model_files = model_files = ModelFiles(settings.models)
     state.loaded_models = loaded_models = LoadedModels(
-        settings.models, Loader.from_settings(settings), settings.model_bytes, observer.record
+        model_files, Loader.from_settings(settings), settings.model_bytes, observer.record
     )
-    state.calibrations = calibrations = CalibrationFiles(settings.models)
+    state.calibrations = calibrations = CalibrationFiles(settings.models, model_files.changing)
     read_settings = SettingsFiles(settings.models).get
     references = DriftReferences(
         settings.models, read_settings, settings.precision, loaded_models.serving_version, calibrations
@@ -144,7 +146,7 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
     history: History = state.history
     stack.callback(loaded_models.close)
     state.store = store = ModelStore(
-        settings.models, loaded_models, settings.max_bundle_bytes, state.calibrations
+        state.model_files, loaded_models, settings.max_bundle_bytes, state.calibrations
     )
     state.admission = admission = Admission(settings.queue_images, settings.queue_bytes)
     # max_bytes limits uploads. An image of raw pixels is a PNG by now, which for noise is larger than the
@@ -172,14 +174,14 @@ async def _open_jobs(state: State, stack: AsyncExitStack) -> None:
     settings: Settings = state.settings
     products: Products = state.products
     folders = JobFolders(settings.history.absolute())
-    commands = Commands(settings, state.history, products, folders)
+    commands = Commands(settings, state.history, products, folders, state.model_files)
     job_store = JobStore(state.database)
     takeover = Takeover(state.store, products, job_store, commands, state.audit)
     state.jobs = jobs = JobRunner(
         job_store,
         folders,
         commands,
-        Completion(settings, state.store, products, takeover).complete,
+        Completion(state.model_files, folders, products, takeover).complete,
         settings.job_threads,
     )
     await jobs.open()

@@ -18,6 +18,7 @@ from app.learning.reviews import LearningSet, find_learning_set
 from app.products.folders import make_folder
 from app.products.products import Products
 from app.registry.catalogue import find_version_folder
+from app.registry.model_files import ModelFiles
 from app.schemas.jobs import JobKind
 from app.settings import Settings
 from flows.fastflow.backbones.presets import PRESETS
@@ -46,13 +47,22 @@ class Commands:
         history: of the service.
         products: of the service.
         folders: of the jobs.
+        files: the models folder of the service.
     """
 
-    def __init__(self, settings: Settings, history: History, products: Products, folders: JobFolders) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        history: History,
+        products: Products,
+        folders: JobFolders,
+        files: ModelFiles,
+    ) -> None:
         self._settings = settings
         self._history = history
         self._products = products
         self._folders = folders
+        self._files = files
 
     def complete_settings(self, kind: JobKind, product: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Refuse a job that cannot succeed; return its settings with the version that it is for.
@@ -102,7 +112,7 @@ class Commands:
                 self._write_images(job, temporary)
                 temporary.rename(data)
         if job.kind != "check":
-            options |= {"models": settings.models.absolute(), "device": settings.device}
+            options |= {"models": self._lend_models(job, options), "device": settings.device}
         if job.kind == "calibrate":
             options |= {"images": data / job.product / "test/good", "reason": f"job {job.id}"}
         elif job.kind == "learn":
@@ -141,9 +151,10 @@ class Commands:
         shutil.rmtree(folder / job.product / "train")
         if not any((folder / job.product).glob("test/*/*")):
             return None
-        options = {"data": folder, "category": job.product, "models": settings.models}
+        options = {"data": folder, "category": job.product, "version": version, "against": against}
+        options["models"] = self._lend_models(job, options)
         options |= {"precision": settings.precision, "device": settings.device, "threads": job.threads}
-        options |= {"version": version, "against": against, "progress": "json"}
+        options["progress"] = "json"
         return _command("compare", options)
 
     def environment(self) -> dict[str, str]:
@@ -182,9 +193,14 @@ class Commands:
         else:
             make_folder(self._products, job.product, parent)
 
+    def _lend_models(self, job: JobRecord, options: Mapping[str, Any]) -> Path:
+        versions = [options[name] for name in ("version", "against") if options.get(name) is not None]
+        return self._files.lend(self._folders.models(job), job.product, versions)
+
     def _read_known(self, product: str, version: str) -> tuple[ImageDigests, ImageDigests]:
         """Return the images that a version was fitted to, and those of its calibration."""
         folder = find_version_folder(self._settings.models, product, version)
+        self._files.fetch(folder)
         try:
             return read_known_images(folder, read_manifest(folder))
         except BundleError as error:
@@ -192,6 +208,7 @@ class Commands:
 
     def _find_learning_set(self, category: str, settings: Mapping[str, Any]) -> LearningSet:
         folder = find_version_folder(self._settings.models, category, settings["version"])
+        self._files.fetch(folder)
         since = settings.get("since")
         since_ms = 0 if since is None else clock.from_datetime(datetime.fromisoformat(since))
         try:

@@ -6,27 +6,32 @@ from typing import Any, Final
 
 from app.jobs.execution import Completed, Run
 from app.jobs.job import TAUGHT, JobRecord
+from app.jobs.job_folders import JobFolders
 from app.jobs.takeover import BY_HAND, Takeover
 from app.products.folders import find_sha256, record_check
 from app.products.products import Products
-from app.registry.model_store import ModelStore
+from app.registry.model_files import ModelFiles
 from app.schemas.comparison import VersionComparison
-from app.settings import Settings
 
+_PUBLISHING: Final = (*TAUGHT, "learn", "calibrate")
 _PATHS: Final = ("bundle", "folder", "report", "parts_file")  # of the server, which no answer names
 
 
 class Completion:
     """Completion of jobs: the findings of a check go to the product, a new version may take over."""
 
-    def __init__(self, settings: Settings, store: ModelStore, products: Products, takeover: Takeover) -> None:
-        self._settings = settings
-        self._store = store
+    def __init__(
+        self, files: ModelFiles, folders: JobFolders, products: Products, takeover: Takeover
+    ) -> None:
+        self._files = files
+        self._folders = folders
         self._products = products
         self._takeover = takeover
 
     async def complete(self, job: JobRecord, result: Mapping[str, Any], run: Run) -> Completed:
         """Use a result; return what the job's answer has of it. `run` runs another command."""
+        if job.kind in _PUBLISHING:
+            await asyncio.to_thread(self._files.take, self._folders.models(job), job.product)
         shown = {name: value for name, value in result.items() if name not in _PATHS}
         if job.kind == "check":
             await asyncio.to_thread(record_check, self._products, job.product, result)

@@ -21,6 +21,10 @@ class JobFolders:
         """Return the folder of a job's checkpoint and cached features."""
         return self.path / job.id / "runs"
 
+    def models(self, job: JobRecord) -> Path:
+        """Return the models folder of a job's command, if it is not that of the service."""
+        return self.path / job.id / "models"
+
     def compared(self, job: JobRecord) -> Path:
         """Return the folder of the images that a job compares versions on before a takeover."""
         return self.path / job.id / "compared"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple, Self
 
@@ -23,9 +24,9 @@ from app.errors.problems import Problem
 from app.registry.catalogue import as_problems
 from app.registry.file_cache import DamagedFileError, FileCache
 from flows.fastflow.bundle import bundle, models_folder
+from flows.fastflow.bundle.models_folder import Changing
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.detector import Detector
-from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.files.plain_files import read_file
 from flows.fastflow.manifest import Calibration, Manifest, Precision, Sha256
 
@@ -89,10 +90,14 @@ class CalibrationFiles:
 
     All methods except `stations` raise the problem model-loading if a file is unreadable from the start: no
     decision may use other thresholds than the set ones.
+
+    Args:
+        changing: locks a category; None for `models_folder.lock_category`.
     """
 
-    def __init__(self, models: Path) -> None:
+    def __init__(self, models: Path, changing: Changing | None = None) -> None:
         self._models = models
+        self._changing = changing or partial(models_folder.lock_category, models)
         self._files: FileCache[ActiveCalibration] = FileCache()
 
     def get(self, detector: Detector, station: str | None = None) -> Calibrator:
@@ -158,7 +163,7 @@ class CalibrationFiles:
         """
         path = self._path(target)
         category, version = target.manifest.category, target.manifest.version
-        with as_problems(self._models, category), models_folder.lock_category(self._models, category):
+        with as_problems(self._models, category), self._changing(category) as write:
             after = edit(self.read(target))
             if after is None:
                 if target.station is None and target.manifest.calibration_of(target.precision) is None:
@@ -167,7 +172,7 @@ class CalibrationFiles:
                         f"The version has no calibration of its own for {target.precision} and cannot serve "
                         "without this one. Send images for a new one instead.",
                     )
-                path.unlink(missing_ok=True)
+                write(path, None)
                 return None
             # Under the lock: a deleted version must not leave a calibration behind.
             if not (self._models / category / version / bundle.MANIFEST).is_file():
@@ -178,9 +183,7 @@ class CalibrationFiles:
                 raise Problem(
                     "conflict", "The maps of these images are flat, so no threshold exists. Use other images."
                 ) from error
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, after.model_dump_json().encode(), sync=True)
-            self._files.put(path, found)
+            write(path, after.model_dump_json().encode())
             return found
 
     def _path(self, target: CalibrationTarget) -> Path:

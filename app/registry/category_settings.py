@@ -5,6 +5,7 @@ that thresholds stay certified for a new version.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,7 +18,7 @@ from app.registry.catalogue import as_problems, unknown_model_problem
 from app.registry.file_cache import DamagedFileError, FileCache
 from app.schemas.tuning import Area, AuditShare, FalseRejectRate, StoredSettings
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.files.atomic_files import replace_file
+from flows.fastflow.bundle.models_folder import Changing
 from flows.fastflow.files.plain_files import read_file
 from flows.fastflow.imaging import region_masks
 
@@ -93,10 +94,15 @@ class CategorySettings(StoredSettings):
 
 
 class SettingsFiles:
-    """The settings of a models folder's categories. Thread-safe."""
+    """The settings of a models folder's categories. Thread-safe.
 
-    def __init__(self, models: Path) -> None:
+    Args:
+        changing: locks a category; None for `models_folder.lock_category`.
+    """
+
+    def __init__(self, models: Path, changing: Changing | None = None) -> None:
         self._models = models
+        self._changing = changing or partial(models_folder.lock_category, models)
         self._files: FileCache[CategorySettings] = FileCache()
 
     def get(self, category: str) -> CategorySettings:
@@ -125,15 +131,14 @@ class SettingsFiles:
         path = self._path(category)
         if not path.parent.is_dir():
             raise unknown_model_problem(self._models, category, None)
-        with as_problems(self._models, category), models_folder.lock_category(self._models, category):
+        with as_problems(self._models, category), self._changing(category) as write:
             try:
                 before = _read(path) if path.exists() else CategorySettings()
             except (OSError, ValueError) as error:
                 raise _unreadable(category, "nothing was changed") from error
             after = edit(before.model_copy(update={"revision": before.revision + 1}))
             after = CategorySettings.model_validate(after.model_dump())
-            replace_file(path, after.model_dump_json().encode(), sync=True)
-            self._files.put(path, after)
+            write(path, after.model_dump_json().encode())
         return after
 
     def _path(self, category: str) -> Path:

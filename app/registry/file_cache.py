@@ -57,10 +57,6 @@ class FileCache(Generic[T]):
         self._known[path] = stamp, value
         return value
 
-    def put(self, path: Path, value: T) -> None:
-        """Store the content of a file that was just written."""
-        self._known[path] = _stamp(path, path.parent), value
-
 
 def _stamp(path: Path, root: Path) -> _Stamp:
     """Return numbers that change when a file is replaced; empty if it does not exist."""

@@ -10,6 +10,7 @@ from app.errors.problems import Problem
 from app.registry.catalogue import Catalogue, list_categories, require_readable
 from app.registry.loader import Loader
 from app.registry.model_cache import ModelCache, ModelKey
+from app.registry.model_files import ModelFiles
 from flows.fastflow.detector import Detector
 
 logger = logging.getLogger("flowgauge.loaded_models")
@@ -29,7 +30,7 @@ class LoadedModels:
     its model until it is done.
 
     Args:
-        models: the models folder.
+        files: the models folder.
         loader: loader of that folder, owned and closed by this object.
         model_bytes: budget for heads and backbones together.
         on_serving: called when a version begins to serve, with the category, the version, its manifest's
@@ -38,14 +39,15 @@ class LoadedModels:
 
     def __init__(
         self,
-        models: Path,
+        files: ModelFiles,
         loader: Loader,
         model_bytes: int,
         on_serving: Callable[[str, str, str, str | None], None] | None = None,
     ) -> None:
-        self._models = models
+        self._models = files.models
+        self._fetch = files.fetch
         self._on_serving = on_serving
-        self._catalogue = Catalogue(models)
+        self._catalogue = Catalogue(files.models)
         self._loader = loader
         self._cache = ModelCache(model_bytes)
         self._loading: dict[ModelKey, asyncio.Task[Detector | Problem]] = {}
@@ -191,7 +193,9 @@ class LoadedModels:
         start = time.perf_counter()
         category, version = key
         try:
-            detector = await self._loader.load(self._models / category / version)
+            folder = self._models / category / version
+            await asyncio.to_thread(self._fetch, folder)
+            detector = await self._loader.load(folder)
         except Problem as problem:
             self._refuse(key, problem)
             return problem

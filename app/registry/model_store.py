@@ -15,6 +15,7 @@ from app.registry.catalogue import as_problems, find_version_folder
 from app.registry.category_settings import SettingsFiles
 from app.registry.free_disk import require_room_for_upload
 from app.registry.loaded_models import LoadedModels
+from app.registry.model_files import ModelFiles
 from app.registry.packing import unpack
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow.bundle import models_folder
@@ -49,18 +50,25 @@ class ModelStore:
         calibrations: calibrations made after the versions.
 
     Attributes:
+        fetch: see `ModelFiles.fetch`.
         settings, change_settings: see `SettingsFiles.get` and `change`.
     """
 
     def __init__(
-        self, models: Path, loaded_models: LoadedModels, max_bundle_bytes: int, calibrations: CalibrationFiles
+        self,
+        files: ModelFiles,
+        loaded_models: LoadedModels,
+        max_bundle_bytes: int,
+        calibrations: CalibrationFiles,
     ) -> None:
-        self.models = models
+        self.models = files.models
+        self.fetch = files.fetch
         self.loaded_models = loaded_models
         self.calibrations = calibrations
-        files = SettingsFiles(models)
-        self.settings = files.get
-        self.change_settings = files.change
+        settings = SettingsFiles(files.models, files.changing)
+        self.settings = settings.get
+        self.change_settings = settings.change
+        self._files = files
         self._max_bundle_bytes = max_bundle_bytes
         self._uploads = ConcurrencyLimit(MAX_UPLOADS, "uploads are under way")
         self._locks: dict[str, asyncio.Lock] = {}
@@ -132,7 +140,7 @@ class ModelStore:
             if version == self.loaded_models.serving_version(category):
                 raise Problem("conflict", f"{category}/{version} is serving; activate another version first.")
             with as_problems(self.models, category, version):
-                await asyncio.to_thread(models_folder.delete, self.models, category, version)
+                await asyncio.to_thread(self._files.delete, category, version)
             self.loaded_models.drop(category, version)
 
     async def publish(self, folder: Path, manifest: Manifest) -> str:
@@ -143,7 +151,7 @@ class ModelStore:
         """
         sha256 = await self.loaded_models.try_load(folder)
         try:
-            await asyncio.to_thread(models_folder.move_into_place, folder, self.models, manifest)
+            await asyncio.to_thread(self._files.publish, folder, manifest)
         except models_folder.ModelConflictError as error:
             existing = f"Version {manifest.version!r} of {manifest.category!r} exists"
             raise Problem("conflict", f"{existing}; versions are never overwritten.") from error
@@ -172,7 +180,7 @@ class ModelStore:
         settings = await asyncio.to_thread(self.settings, category)
         await asyncio.to_thread(model_settings.require_compatible_settings, detector, settings)
         with as_problems(self.models, category, version):
-            before = await asyncio.to_thread(models_folder.activate, self.models, category, version)
+            before = await asyncio.to_thread(self._files.activate, category, version)
         self.loaded_models.serve(category, detector)
         for line in await asyncio.to_thread(
             models_folder.describe_lost_calibrations, self.models, category, before, version

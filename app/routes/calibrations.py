@@ -227,8 +227,10 @@ def describe_calibrations(store: ModelStore, detector: Detector) -> list[schemas
 
 def _read_fitted(store: ModelStore, detector: Detector) -> ImageDigests | None:
     manifest = detector.manifest
+    folder = store.models / manifest.category / manifest.version
+    store.fetch(folder)
     try:
-        return image_digests.read_digests(store.models / manifest.category / manifest.version, manifest)
+        return image_digests.read_digests(folder, manifest)
     except BundleError as error:
         raise Problem(
             "rejected-bundle", "The version's list of fitted images is missing or was changed."

@@ -9,7 +9,7 @@ from app.auth.permissions import MaySeeHistory
 from app.database import clock
 from app.dependencies import Category, HistoryDep, StoreDep
 from app.http.preconditions import READING_PROBLEMS
-from app.learning.reviews import find_learning_set
+from app.learning.reviews import LearningSet, find_learning_set
 from app.routes.openapi import documented
 from app.routes.parameters import From
 from app.schemas import learning as schemas
@@ -24,7 +24,12 @@ async def get_learning(
     """Return what the active version would learn from, and the reason why it cannot."""
     manifest = (await store.loaded_models.get(category)).manifest
     since_ms = 0 if made_from is None else clock.from_datetime(made_from)
-    found = await asyncio.to_thread(find_learning_set, history, store.models, manifest, since_ms)
+
+    def find() -> LearningSet:
+        store.fetch(store.models / category / manifest.version)
+        return find_learning_set(history, store.models, manifest, since_ms)
+
+    found = await asyncio.to_thread(find)
     return schemas.LearningState(
         category=category,
         version=manifest.version,

@@ -10,7 +10,7 @@ from fastapi import Path as PathParameter
 from starlette.responses import Response
 
 from app.auth.permissions import MaySeeModels
-from app.dependencies import Category, LoadedModelsDep, SettingsDep, Version
+from app.dependencies import Category, LoadedModelsDep, SettingsDep, StoreDep, Version
 from app.errors.problems import Problem
 from app.inspection.decision import to_schema
 from app.registry.catalogue import (
@@ -96,6 +96,7 @@ def get_report_file(
     category: Category,
     version: Version,
     settings: SettingsDep,
+    store: StoreDep,
     _: MaySeeModels,
     name: str = PathParameter(
         description="A file of the version's `report`.", max_length=255, examples=["config.yaml"]
@@ -107,6 +108,7 @@ def get_report_file(
     scripts.
     """
     folder = find_version_folder(settings.models, category, version)
+    store.fetch(folder)
     try:
         manifest = bundle.read_manifest(folder)
         if name not in report_files(manifest):

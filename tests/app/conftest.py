@@ -30,6 +30,7 @@ from app.main import create_app
 from app.registry.calibrations import CalibrationFiles
 from app.registry.loaded_models import LoadedModels
 from app.registry.loader import Loader
+from app.registry.model_files import ModelFiles
 from app.registry.model_store import ModelStore
 from app.schemas.access import Role
 from app.settings import Settings
@@ -68,7 +69,7 @@ def first(store: Path) -> str:
 @pytest.fixture
 def loaded_models(store: Path) -> Iterator[LoadedModels]:
     """The models in memory of a service without its parts."""
-    loaded_models = LoadedModels(store, Loader(store, "cpu"), 2**31)
+    loaded_models = LoadedModels(ModelFiles(store), Loader(store, "cpu"), 2**31)
     yield loaded_models
     loaded_models.close()
 
@@ -76,7 +77,7 @@ def loaded_models(store: Path) -> Iterator[LoadedModels]:
 @pytest.fixture
 def model_store(store: Path, loaded_models: LoadedModels) -> ModelStore:
     """The models folder of that service."""
-    return ModelStore(store, loaded_models, 2**30, CalibrationFiles(store))
+    return ModelStore(ModelFiles(store), loaded_models, 2**30, CalibrationFiles(store))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Pages of the models: one category, one version."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,7 +34,7 @@ from app.schemas.access import Permission
 from app.schemas.tuning import CalibrationInForce
 from app.web.page import PagePart, PageRoute
 from app.web.templating import data
-from app.web.training_report import training_report
+from app.web.training_report import TrainingReport, training_report
 from flows.fastflow.detector import Detector
 from flows.fastflow.learning.fit import MIN_DEFECTS
 
@@ -121,13 +122,14 @@ async def show_version(
     _: MaySeeModels,
     page: PagePart,
     settings: SettingsDep,
+    store: StoreDep,
     loaded_models: LoadedModelsDep,
     jobs: JobsDep,
 ) -> Response:
     """Show how a version was trained."""
     loaded = models.loaded_versions(loaded_models, category)
     described = await asyncio.to_thread(models.describe_version, settings.models, category, version, loaded)
-    report = await asyncio.to_thread(training_report, settings.models / category / version)
+    report = await asyncio.to_thread(_read_report, store, category, version)
     refusal = loaded_models.refusal(category, version) if described.active else None
     return page.render(
         "version.html",
@@ -140,6 +142,13 @@ async def show_version(
         refusal=refusal,
         in_place=loaded_models.serving_version(category),
     )
+
+
+def _read_report(store: ModelStore, category: str, version: str) -> TrainingReport:
+    folder = store.models / category / version
+    with suppress(Problem):  # the other facts are shown without it
+        store.fetch(folder)
+    return training_report(folder)
 
 
 def _describe_serving(store: ModelStore, detector: Detector) -> ServingModel:

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.auth.permissions import MaySeeResult
-from app.dependencies import Category, PipelineDep, SettingsDep, Version
+from app.dependencies import Category, PipelineDep, StoreDep, Version
 from app.errors.problems import Problem
 from app.history.drawing import encode_jpeg, shrink
 from app.http import immutable
 from app.registry.catalogue import find_version_folder
+from app.registry.model_store import ModelStore
 from flows.fastflow.bundle import bundle
 from flows.fastflow.imaging.decoder import decode_image
 from flows.fastflow.imaging.image_errors import ImageError
@@ -35,19 +36,20 @@ async def get_typical_image(
     version: Version,
     request: Request,
     _: MaySeeResult,
-    settings: SettingsDep,
+    store: StoreDep,
     pipeline: PipelineDep,
 ) -> Response:
     """Return the golden image with the middle score as a JPEG at screen size."""
     tag = f"{version}.typical"
     if (known := immutable.not_modified(request, tag)) is not None:
         return known
-    content = await pipeline.run_in_thread(category, lambda: _draw(settings.models, category, version))
+    content = await pipeline.run_in_thread(category, lambda: _draw(store, category, version))
     return Response(content, headers=immutable.headers(tag), media_type="image/jpeg")
 
 
-def _draw(models: Path, category: str, version: str) -> bytes:
-    folder = find_version_folder(models, category, version)
+def _draw(store: ModelStore, category: str, version: str) -> bytes:
+    folder = find_version_folder(store.models, category, version)
+    store.fetch(folder)
     try:
         manifest = bundle.read_manifest(folder)
         ranked = sorted(manifest.golden, key=lambda golden: golden.score)

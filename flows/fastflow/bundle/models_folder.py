@@ -7,8 +7,9 @@ models/backbones/               weights of frozen backbones, shared by all categ
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,9 +31,17 @@ if TYPE_CHECKING:
 BACKBONES = "backbones"
 ACTIVE = "active"
 CALIBRATIONS = "calibrations"
+# Marks a folder as a copy of models that servers share, see app/registry/shared_models.py.
+COPY = ".copy"
 _LOCK_SECONDS = 30
 _CATEGORY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+# Replaces a file of a category; None deletes a file or a directory.
+Write = Callable[[Path, bytes | None], None]
+# Locks a category and yields the function that changes it.
+Changing = Callable[[str], AbstractContextManager[Write]]
 
 
 class Pointer(NamedTuple):
@@ -155,8 +164,11 @@ def resolve(models: Path, category: str, version: str | None = None) -> Path:
     raise UnknownModelError(f"category {category!r} has no version {name!r}; there are: {known}")
 
 
-def activate(models: Path, category: str, version: str) -> str | None:
+def activate(models: Path, category: str, version: str, changing: Changing | None = None) -> str | None:
     """Make a version the active one in one atomic step, and record the version before it.
+
+    Args:
+        changing: locks the category; None for `lock_category`.
 
     Returns:
         The version that was active until now, possibly the same; None if there was none.
@@ -165,31 +177,32 @@ def activate(models: Path, category: str, version: str) -> str | None:
         UnknownModelError: there is no such category or version.
     """
     resolve(models, category, version)
-    with lock_category(models, category):
+    with (changing or partial(lock_category, models))(category) as write:
         resolve(models, category, version)
         before = active_version(models, category)
         if before != version:
             lines = [version, *([before] if before else [])]
-            replace_file(models / category / ACTIVE, "\n".join(lines).encode(), sync=True)
+            write(models / category / ACTIVE, "\n".join(lines).encode())
     return before
 
 
-def delete(models: Path, category: str, version: str) -> None:
+def delete(models: Path, category: str, version: str, changing: Changing | None = None) -> None:
     """Delete a version that is not active, and its calibrations.
+
+    Args:
+        changing: see `activate`.
 
     Raises:
         UnknownModelError: there is no such category or version.
         ModelConflictError: the version is active.
     """
     resolve(models, category, version)
-    with lock_category(models, category):
+    with (changing or partial(lock_category, models))(category) as write:
         folder = resolve(models, category, version)
         if version == active_version(models, category):
             raise ModelConflictError(f"{category}/{version} is active; activate another version first")
-        remove_directory(folder)
-        renewed = calibrations_folder(folder)
-        if renewed.is_dir():
-            remove_directory(renewed)
+        write(folder, None)
+        write(calibrations_folder(folder), None)
 
 
 def calibrations_folder(version: Path) -> Path:
@@ -244,6 +257,7 @@ def move_into_place(staged: Path, models: Path, manifest: Manifest) -> Path:
         BundleError: a name is not allowed.
         ModelConflictError: the version exists.
     """
+    _require_own(models)
     target = _require_free(models, manifest)
     target.parent.mkdir(parents=True, exist_ok=True)
     for folder in (models, target.parent):  # killed uploads and runs leave theirs in either
@@ -258,17 +272,35 @@ def move_into_place(staged: Path, models: Path, manifest: Manifest) -> Path:
 
 
 @contextmanager
-def lock_category(models: Path, category: str) -> Iterator[None]:
-    """Lock a category against changes by other processes.
+def lock_category(models: Path, category: str) -> Iterator[Write]:
+    """Lock a category against changes by other processes, and yield the function that changes it.
 
     Raises:
-        ModelConflictError: another process holds the lock for half a minute.
+        ModelConflictError: another process holds the lock for half a minute, or the folder is a copy.
     """
+    _require_own(models)
     try:
         with FileLock(models / category / ".lock", timeout=_LOCK_SECONDS):
-            yield
+            yield _write
     except Timeout as error:
         raise ModelConflictError(f"another process is changing {category!r}; try again later") from error
+
+
+def _write(path: Path, data: bytes | None) -> None:
+    if data is not None:
+        replace_file(path, data, sync=True)
+    elif path.is_dir():
+        remove_directory(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _require_own(models: Path) -> None:
+    if (models / COPY).exists():
+        raise ModelConflictError(
+            f"{models} is one server's copy of models that several servers share: change them on the page or "
+            "through the API of a server"
+        )
 
 
 def _pointer(models: Path, category: str) -> Pointer:

@@ -75,7 +75,7 @@ def test_comparison_names_the_products_images(
         decision = {"score": 1.0, "p_value": 0.5, "decision": "PASS"}
         image = {"path": f"test/{file.parent.name}/{file.name}", "kind": "defect"}
         told["images"] = [{**image, "before": decision, "after": {**decision, "decision": "REJECT"}}]
-        completion = Completion(state.settings, state.store, state.products, None)  # type: ignore[arg-type]
+        completion = Completion(state.model_files, state.jobs.folders, state.products, None)  # type: ignore[arg-type]
         assert client.portal is not None
         completed = client.portal.call(completion.complete, job, told, no_command)
         comparison = VersionComparison.model_validate(completed.result)

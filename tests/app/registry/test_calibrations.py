@@ -39,6 +39,7 @@ def files(models: Path) -> CalibrationFiles:
 def put(files: CalibrationFiles, slot: CalibrationTarget, *scores: float) -> ActiveCalibration:
     found = files.change(slot, lambda _: make_calibration(slot, list(scores)))
     assert found is not None
+    assert files.read(slot) is not None
     return found
 
 

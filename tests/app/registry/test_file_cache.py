@@ -60,11 +60,3 @@ def test_missing_folder_is_not_a_missing_file(tmp_path: Path) -> None:
     assert get(cache, folder / "number") == 1
     with pytest.raises(DamagedFileError):
         get(FileCache[int](), folder / "number")
-
-
-def test_put_content_outlives_damage(tmp_path: Path) -> None:
-    path, cache = tmp_path / "number", FileCache[int]()
-    path.write_text("1")
-    cache.put(path, 1)
-    path.write_text("one")
-    assert get(cache, path) == 1

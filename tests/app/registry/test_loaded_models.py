@@ -13,6 +13,7 @@ from app.errors.problems import Problem
 from app.registry import loaded_models as module
 from app.registry.loaded_models import LoadedModels
 from app.registry.loader import Loader
+from app.registry.model_files import ModelFiles
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.support.bundles import copy_version
@@ -84,7 +85,7 @@ class TestLoading:
         copy_version(store, "v1", "other")
         models_folder.activate(store, "other", "v1")
 
-        loaded_models = LoadedModels(store, Loader(store, "cpu"), 1)
+        loaded_models = LoadedModels(ModelFiles(store), Loader(store, "cpu"), 1)
         tiny, other = await loaded_models.get("tiny"), await loaded_models.get("other")
         assert tiny.scorer.extractor is other.scorer.extractor
         assert list(loaded_models.model_sizes()) == [("other", "v1")]
