@@ -15,6 +15,7 @@ from app.auth.audit import Audit, ServingObserver
 from app.auth.key_store import KeyStore
 from app.auth.keyring import Keyring
 from app.auth.sessions import SessionStore
+from app.database.notifications import Notifications
 from app.errors import problem_responses
 from app.events.feed import Feed
 from app.events.sinks.manager import SinkManager
@@ -67,6 +68,8 @@ def create_app(settings: Settings) -> FastAPI:
             await _open_history(app.state, stack)
             _open_inspection(app.state, stack)
             await _open_jobs(app.state, stack)
+            app.state.notifications.start()
+            stack.push_async_callback(asyncio.to_thread, app.state.notifications.close)
             yield
 
     version = importlib.metadata.version("flowgauge")
@@ -98,6 +101,7 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     settings: Settings = state.settings
     state.history = history = History(settings)
     state.database = database = history.database
+    state.notifications = notifications = Notifications(database)
     state.audit = audit_log = Audit(database)
     observer = ServingObserver(audit_log)
     state.model_files = model_files = ModelFiles(settings.models)
@@ -134,6 +138,8 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     state.keys = KeyStore(database)
     state.sessions = SessionStore(database)
     state.keyring = keyring = Keyring(database)
+    notifications.on("keys", keyring.wake)
+    notifications.on("events", feed.wake)
     keyring.start()
     stack.callback(keyring.close)
 

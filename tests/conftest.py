@@ -179,6 +179,13 @@ def each_database(each_database_url: str) -> Iterator[Database]:
         yield database
 
 
+@pytest.fixture
+def postgres_database(postgres: postgres_server.Postgres) -> Iterator[Database]:
+    """An empty database that several servers can share."""
+    with postgres.database() as url, _with_tables(url) as database:
+        yield database
+
+
 @contextmanager
 def _with_tables(url: str) -> Iterator[Database]:
     database = Database(url)

@@ -19,6 +19,7 @@ from app.auth.audit import Audit
 from app.auth.permissions import Caller
 from app.database import clock, tables
 from app.database.engine import Database
+from app.database.notifications import notify
 from app.errors.problems import Problem
 from app.schemas import access as schemas
 from app.schemas.access import Role
@@ -120,6 +121,7 @@ class KeyStore:
         detail = key.to_schema().model_dump(mode="json", include=logged)
         with self._database.write() as connection:
             connection.execute(insert(tables.keys).values(row))
+            notify(connection, "keys")
             self._audit.write(caller, "key.create", key.id, "done", detail, request_id, connection)
         return key, f"fg_{key.id}_{secret}"
 
@@ -135,6 +137,7 @@ class KeyStore:
                 revoked = {"revoked_ms": clock.now_ms()}
                 connection.execute(update(tables.keys).where(_COLUMNS.id == key_id).values(revoked))
                 connection.execute(delete(tables.sessions).where(tables.sessions.c.key_id == key_id))
+                notify(connection, "keys")
                 detail = {"name": key.name, "role": key.role.value}
                 self._audit.write(caller, "key.revoke", key_id, "done", detail, request_id, connection)
             return _find(connection, key_id)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, delete, insert, select
 from app.auth.key_store import sha256
 from app.database import clock
 from app.database.engine import Database
+from app.database.notifications import notify
 from app.database.tables import sessions
 
 COOKIE: Final = "flowgauge_session"
@@ -44,6 +45,7 @@ class SessionStore:
         }
         with self._database.write() as connection:
             connection.execute(insert(sessions).values(row))
+            notify(connection, "keys")
             connection.execute(delete(sessions).where(sessions.c.expires_ms <= now))
         return secret
 
@@ -51,6 +53,7 @@ class SessionStore:
         """End a session, if it exists."""
         with self._database.write() as connection:
             connection.execute(delete(sessions).where(sessions.c.secret_sha256 == sha256(secret)))
+            notify(connection, "keys")
 
 
 def read_all(connection: Connection) -> Sequence[Row[Any]]:

@@ -11,6 +11,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
 from app.database import locks
+from app.database.notifications import notify
 from app.database.tables import events, failed_deliveries
 
 Kind = Literal["inspection", "review", "model", "thresholds"]
@@ -67,7 +68,7 @@ class EventSelector:
 
 
 def append(connection: Connection, new: Sequence[NewEvent]) -> None:
-    """Append events in a transaction; they become visible with its commit.
+    """Append events in a transaction; they become visible with its commit, and wake all servers' feeds.
 
     PostgreSQL assigns numbers before the commit. Without the lock, which lasts until the commit, a smaller
     number could appear after a greater one was read. SQLite has one writer at a time.
@@ -76,6 +77,7 @@ def append(connection: Connection, new: Sequence[NewEvent]) -> None:
         return
     locks.take(connection, locks.EVENT_ORDER)
     connection.execute(insert(events), [asdict(event) for event in new])
+    notify(connection, "events")
 
 
 def read(

@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.key_store import ApiKey
-from app.auth.keyring import Keyring
+from app.auth.keyring import Keyring, UnknownCredentials
 from app.auth.permissions import ANONYMOUS, KEY_HEADER, Caller
 from app.auth.sessions import COOKIE, CSRF_HEADER, csrf_token
+from app.database.engine import DatabaseUnavailable
 from app.errors import problem_responses
 from app.errors.problems import Problem
 from app.http import uploads
@@ -61,7 +62,7 @@ class Guard:
         if scope["type"] == "http":
             request = Request(scope)
             try:
-                self._admit(request)
+                await self._admit(request)
                 if not UPLOADS.fullmatch(f"{scope['method']} {scope['path']}"):
                     receive = await uploads.buffer_body(scope, receive, self._settings)
             except Problem as problem:
@@ -71,7 +72,7 @@ class Guard:
                 return
         await self.app(scope, receive, send)
 
-    def _admit(self, request: Request) -> None:
+    async def _admit(self, request: Request) -> None:
         headers, path = request.headers, request.scope["path"]
         if "upgrade" in headers and "content-length" in headers:
             # uvicorn treats the body as the other protocol's and passes on an empty one.
@@ -82,15 +83,15 @@ class Guard:
             )
         # Static files are public: the login page needs them.
         if path not in OPEN and not path.startswith(login_redirect.STATIC):
-            request.state.caller, request.state.session = self._identify(request)
+            request.state.caller, request.state.session = await self._identify(request)
         elif path == LOGIN and request.method not in SAFE_METHODS:
             # Otherwise a foreign page could log a browser in with its own key and watch its actions.
             _require_same_origin(headers)
 
-    def _identify(self, request: Request) -> tuple[Caller, str | None]:
+    async def _identify(self, request: Request) -> tuple[Caller, str | None]:
         """Return the caller of a request, and the secret of its session."""
         try:
-            key, session = _find_key(request)
+            key, session = await _look_up_key(request)
         except Problem as problem:
             logger.warning("refused a request from %s: %s", client_address(request.scope), problem.detail)
             raise
@@ -141,6 +142,23 @@ def is_still_allowed(scope: Scope) -> bool:
     except Problem:
         return False
     return True
+
+
+async def _look_up_key(request: Request) -> tuple[ApiKey | None, str | None]:
+    """Find a request's key as `_find_key`, also one that another server has just made.
+
+    Raises:
+        Problem: unauthenticated; history-unavailable if it is unknown and the database does not answer.
+    """
+    keyring: Keyring = request.app.state.keyring
+    try:
+        return _find_key(request)
+    except UnknownCredentials:
+        try:
+            await keyring.look_up()
+        except DatabaseUnavailable as error:
+            raise problem_responses.to_problem(error) from error
+        return _find_key(request)
 
 
 def _find_key(request: Request) -> tuple[ApiKey | None, str | None]:

@@ -2,8 +2,10 @@
 
 import logging
 
+from anyio import from_thread
 from fastapi import APIRouter, Request, Response
 
+from app.auth.keyring import UnknownCredentials
 from app.auth.permissions import PERMISSIONS, AnyCaller, Caller
 from app.auth.sessions import COOKIE, csrf_token
 from app.dependencies import KeyringDep, SessionsDep, SettingsDep
@@ -38,7 +40,11 @@ def login(
     as X-CSRF-Token. The session ends after FLOWGAUGE_SESSION_HOURS, with the key, or at /logout.
     """
     try:
-        key = keyring.require_key(login.key)
+        try:
+            key = keyring.require_key(login.key)
+        except UnknownCredentials:
+            from_thread.run(keyring.look_up)
+            key = keyring.require_key(login.key)
     except Problem as problem:
         logger.warning("refused a login from %s: %s", client_address(request.scope), problem.detail)
         raise

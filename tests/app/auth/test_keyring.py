@@ -1,4 +1,6 @@
+import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,7 +15,7 @@ from app.database import clock, tables
 from app.database.engine import Database
 from app.errors.problems import Problem
 from app.schemas.access import Role
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 
 @pytest.fixture
@@ -149,3 +151,37 @@ def test_close_stops_the_thread(database: Database) -> None:
     keyring.start()
     keyring.close()
     assert not [one for one in set(threading.enumerate()) - before if one.name == "keyring"]
+
+
+@pytest.mark.anyio
+async def test_unknown_callers_share_few_reloads(
+    postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOKUP_SECONDS", 0.5)
+    keyring = Keyring(postgres_database)
+    _, key_text = KeyStore(postgres_database).create(COMMAND_LINE, Role.ADMIN, "of another server")
+    begun: list[float] = []
+    reload = keyring.reload
+
+    def count() -> None:
+        begun.append(time.monotonic())
+        reload()
+
+    monkeypatch.setattr(keyring, "reload", count)
+    await asyncio.gather(*(keyring.look_up() for _ in range(100)))
+    assert len(begun) == 1
+    assert is_open(keyring, key_text)
+    first = asyncio.create_task(keyring.look_up())
+    await until(lambda: len(begun) == 2)
+    assert begun[1] - begun[0] > 0.25  # but for the start of a thread
+    # Whoever comes while one runs may have been missed by it.
+    await asyncio.gather(first, *(keyring.look_up() for _ in range(100)))
+    assert len(begun) == 3
+
+
+@pytest.mark.anyio
+async def test_one_server_looks_nothing_up(database: Database, keys: KeyStore) -> None:
+    keyring = Keyring(database)
+    _, key_text = keys.create(COMMAND_LINE, Role.ADMIN, "of the command line")
+    await keyring.look_up()
+    assert not is_open(keyring, key_text)

@@ -16,15 +16,6 @@ from tests.support.waiting import eventually
 FOREVER = 1e6
 
 
-@pytest.fixture
-def shared(postgres: Postgres) -> Iterator[Database]:
-    with postgres.database() as url:
-        database = Database(url)
-        database.upgrade()
-        yield database
-        database.close()
-
-
 @contextmanager
 def listening(database: Database, *topics: Topic) -> Iterator[list[Topic]]:
     """Collect the topics of the calls; yield after the first call of each, with an empty list."""
@@ -44,36 +35,39 @@ def send(database: Database, topic: Topic) -> None:
         notify(connection, topic)
 
 
-def test_commit_calls_back_on_its_topic(shared: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commit_calls_back_on_its_topic(postgres_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.database.notifications.POLL_SECONDS", FOREVER)
-    with listening(shared, "keys", "models") as calls:
-        with shared.write() as connection:
+    with listening(postgres_database, "keys", "models") as calls:
+        with postgres_database.write() as connection:
             notify(connection, "models")
-            send(shared, "keys")
+            send(postgres_database, "keys")
             eventually(lambda: calls == ["keys"])
         eventually(lambda: calls == ["keys", "models"])
 
 
-def test_rollback_notifies_nobody(shared: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rollback_notifies_nobody(postgres_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.database.notifications.POLL_SECONDS", FOREVER)
-    with listening(shared, "keys", "models") as calls:
-        with shared.write() as connection:
+    with listening(postgres_database, "keys", "models") as calls:
+        with postgres_database.write() as connection:
             notify(connection, "keys")
             connection.rollback()
-        send(shared, "models")
+        send(postgres_database, "models")
         eventually(lambda: calls == ["models"])
 
 
-def test_all_are_called_without_a_notification(shared: Database) -> None:
-    with listening(shared, "keys", "models") as calls:
+def test_all_are_called_without_a_notification(postgres_database: Database) -> None:
+    with listening(postgres_database, "keys", "models") as calls:
         eventually(lambda: calls[:4] == ["keys", "models"] * 2)
 
 
 def test_lost_connection_polls_and_reconnects(
-    postgres: Postgres, shared: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    postgres: Postgres,
+    postgres_database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("app.database.notifications.POLL_SECONDS", 0.05)
-    with listening(shared, "keys") as calls:
+    with listening(postgres_database, "keys") as calls:
         postgres.stop()
         try:
             eventually(lambda: "polling" in caplog.text)
@@ -83,14 +77,14 @@ def test_lost_connection_polls_and_reconnects(
             postgres.start()
         eventually(lambda: "notified again" in caplog.text)
         monkeypatch.setattr("app.database.notifications.POLL_SECONDS", FOREVER)
-        send(shared, "keys")
+        send(postgres_database, "keys")
         calls.clear()
-        send(shared, "keys")
+        send(postgres_database, "keys")
         eventually(lambda: "keys" in calls)
 
 
 def test_failing_callback_is_logged_once_and_called_again(
-    shared: Database, caplog: pytest.LogCaptureFixture
+    postgres_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[int] = []
 
@@ -98,11 +92,11 @@ def test_failing_callback_is_logged_once_and_called_again(
         seen.append(0)
         raise ValueError("no such thing")
 
-    notifications = Notifications(shared)
+    notifications = Notifications(postgres_database)
     notifications.on("keys", fail)
     notifications.start()
     eventually(lambda: len(seen) == 1)
-    send(shared, "keys")
+    send(postgres_database, "keys")
     eventually(lambda: len(seen) >= 2)
     notifications.close()
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
@@ -136,8 +130,8 @@ def test_lock_excludes_until_the_commit(each_database: Database) -> None:
     assert order == ["first", "second"]
 
 
-def test_names_and_shared_locks_exclude_nothing(shared: Database) -> None:
-    with shared.write() as one, shared.write() as other:
+def test_names_and_shared_locks_exclude_nothing(postgres_database: Database) -> None:
+    with postgres_database.write() as one, postgres_database.write() as other:
         other.execute(text("SET lock_timeout = '1ms'"))
         locks.take(one, locks.MODELS)
         locks.take(one, locks.MODELS, "bottle")

@@ -4,8 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
+from sqlalchemy import insert
 
 from app.database.engine import Database
+from app.database.notifications import Notifications
+from app.database.tables import identity
 from app.errors.problems import Problem
 from app.events import feed as feeds
 from app.events import log
@@ -176,3 +179,34 @@ async def test_unavailable_database_loses_no_events(
         monkeypatch.setattr(log, "read", real)
         add(database, "a")
         assert await take(follow, 1) == ["a"]
+
+
+async def test_feeds_of_two_servers_have_one_order(
+    postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are woken only by notifications."""
+    monkeypatch.setattr(feeds, "POLL_SECONDS", 3600)
+    monkeypatch.setattr("app.database.notifications.POLL_SECONDS", 3600)
+    with postgres_database.write() as connection:
+        connection.execute(insert(identity).values(id="6b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10"))
+
+    async def read(feed: Feed) -> list[str]:
+        async with aclosing(feed.follow(0, ALL)) as follow:
+            return await take(follow, 80)
+
+    def write(server: str) -> None:
+        for number in range(40):
+            add(postgres_database, f"{server}{number}")
+
+    notifications = Notifications(postgres_database)
+    async with opened(postgres_database, kept=100) as a, opened(postgres_database, kept=100) as b:
+        for feed in (a, b):
+            notifications.on("events", feed.wake)
+        notifications.start()
+        reading = [asyncio.create_task(read(feed)) for feed in (a, b)]
+        await asyncio.gather(*(asyncio.to_thread(write, server) for server in "ab"))
+        first, second = await asyncio.gather(*reading)
+        await asyncio.to_thread(notifications.close)
+    assert first == second
+    for server in "ab":
+        assert [name for name in first if name[0] == server] == [f"{server}{i}" for i in range(40)]
