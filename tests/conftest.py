@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from app.database.engine import Database
 from flows.fastflow.backbones.weights import NAMED
 from flows.fastflow.bundle import models_folder
-from tests.support import mosquitto
+from tests.support import mosquitto, s3
 from tests.support import postgres as postgres_server
 from training.config.run_config import RunConfig
 from training.run import train
@@ -64,7 +64,9 @@ _INTEGRATION = (
     "training/evaluation/comparison/",
     "training/test_run.py",
 )
-_INTEGRATION_FIXTURES = {"browser", "broker", "postgres", "shared_data", "tiny_bundle_store", "tiny_data"}
+_INTEGRATION_FIXTURES = {
+    *("browser", "broker", "postgres", "s3_server", "shared_data", "tiny_bundle_store", "tiny_data"),
+}
 # On a busy machine any example may take long, once.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
@@ -139,6 +141,21 @@ def postgres() -> Iterator[postgres_server.Postgres]:
         _miss("there is no PostgreSQL server; on Debian: apt-get install postgresql")
     with postgres_server.Postgres(programs) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[s3.S3Server]:
+    """An S3 server without buckets."""
+    with s3.S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(s3_server: s3.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty store in a bucket of its own, and the environment of its clients."""
+    for name, value in (s3.ENVIRONMENT | {"AWS_ENDPOINT_URL": s3_server.url}).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.make_bucket()}/plant"
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ LAYERS = {
         "flows.fastflow": "config progress manifest files imaging calibration bundle backbones model scoring "
         "engines inference detector export learning",
         "training": "versions config terminal data features fit run run_all evaluation density commands",
-        "app": "settings schemas database errors telemetry scheduling http events auth registry history "
-        "inspection recalibration learning products jobs open_inference backup web middleware dependencies "
-        "routes routing main server startup client commands",
+        "app": "storage settings schemas database errors telemetry scheduling http events auth registry "
+        "history inspection recalibration learning products jobs open_inference backup web middleware "
+        "dependencies routes routing main server startup client commands",
     }.items()
 }
 # What runs on a line PC without torch, and the little of `app` that it may import.
