@@ -15,6 +15,7 @@ from app.auth.audit import Audit, ServingObserver
 from app.auth.key_store import KeyStore
 from app.auth.keyring import Keyring
 from app.auth.sessions import SessionStore
+from app.database.leader import Leader
 from app.database.notifications import Notifications
 from app.errors import problem_responses
 from app.events.feed import Feed
@@ -67,7 +68,11 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:  # closes in reverse order, also after an error at start
             await _open_history(app.state, stack)
             _open_inspection(app.state, stack)
-            await _open_jobs(app.state, stack)
+            _open_jobs(app.state)
+            app.state.leader = leader = Leader(app.state.database, partial(_lead, app.state))
+            stack.push_async_callback(leader.close)
+            await leader.open()
+            stack.callback(app.state.jobs.end)
             app.state.notifications.start()
             stack.push_async_callback(asyncio.to_thread, app.state.notifications.close)
             yield
@@ -129,11 +134,7 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     await feed.open()
     stack.push_async_callback(feed.close)
     state.draining.at_end.append(feed.end)
-    state.sinks = sinks = SinkManager(settings, database, feed, history.identity)
-    await sinks.open()
-    stack.push_async_callback(sinks.close)
-    deleting = asyncio.create_task(retention.run())
-    stack.callback(deleting.cancel)
+    state.sinks = SinkManager(settings, database, feed, history.identity)
     stack.push_async_callback(observer.close)
     state.keys = KeyStore(database)
     state.sessions = SessionStore(database)
@@ -175,8 +176,8 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
         stack.callback(preloading.cancel)
 
 
-async def _open_jobs(state: State, stack: AsyncExitStack) -> None:
-    """Open the queue of jobs and resume those that were cut off."""
+def _open_jobs(state: State) -> None:
+    """Open the queue of jobs, and the teacher."""
     settings: Settings = state.settings
     products: Products = state.products
     folders = JobFolders(settings.history.absolute())
@@ -190,9 +191,20 @@ async def _open_jobs(state: State, stack: AsyncExitStack) -> None:
         Completion(state.model_files, folders, products, takeover).complete,
         settings.job_threads,
     )
-    await jobs.open()
-    stack.push_async_callback(jobs.close)
     state.draining.at_end.append(jobs.end)
-    state.teacher = teacher = Teacher(products, jobs, settings.models, state.audit)
-    teaching = asyncio.create_task(teacher.run())
-    stack.callback(teaching.cancel)
+    state.teacher = Teacher(products, jobs, settings.models, state.audit)
+
+
+@asynccontextmanager
+async def _lead(state: State) -> AsyncIterator[None]:
+    """Run the work of which there must be one, while this server leads."""
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(state.sinks.close)
+        await state.sinks.open()
+        deleting = asyncio.create_task(state.retention.run())
+        stack.callback(deleting.cancel)
+        stack.push_async_callback(state.jobs.close)
+        await state.jobs.open()
+        teaching = asyncio.create_task(state.teacher.run())
+        stack.callback(teaching.cancel)
+        yield

@@ -150,9 +150,9 @@ class Database:
                 yield connection
         self._require_own_file()
 
-    def connect(self) -> "psycopg.Connection":
+    def connect(self, **options: str) -> "psycopg.Connection":
         """Open a PostgreSQL connection outside of the pool, in autocommit mode; for use over a long time."""
-        return connections.connect_postgresql(self.engine)
+        return connections.connect_postgresql(self.engine, options)
 
     def close(self) -> None:
         """Close all connections; one in use closes when its thread returns it."""

@@ -78,6 +78,7 @@ class Retention:
 
     async def run(self) -> None:
         """Run a pass every minute until cancelled."""
+        self._bytes = None  # another server may have deleted meanwhile
         while True:
             self._wake.clear()
             try:

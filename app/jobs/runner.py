@@ -59,12 +59,13 @@ class JobRunner:
         self._threads = threads
         self._running: dict[str, Execution] = {}
         self._lanes: list[asyncio.Task[None]] = []
-        self._has_ended = False
+        self._runs_lanes = False
+        self._has_ended = False  # the server stops
         self.ended = 0
         self._news = asyncio.Event()
 
     async def open(self) -> None:
-        """Queue the jobs that were cut off, and start the lanes.
+        """Queue the jobs that were cut off, and start the lanes; may be repeated after `close`.
 
         Raises:
             DatabaseUnavailable: the database does not answer.
@@ -75,18 +76,17 @@ class JobRunner:
             self.folders.remove_all_but(self.store.prune())
 
         await asyncio.to_thread(recover)
+        self._runs_lanes = not self._has_ended
         self._lanes = [asyncio.create_task(self._run_lane(kinds)) for kinds in LANES]
 
     def end(self) -> None:
         """Kill the running commands, because the server stops; its next start resumes them."""
         self._has_ended = True
-        for running in self._running.values():
-            running.stop()
-        self._notify()
+        self._stop()
 
     async def close(self) -> None:
-        """End all jobs and wait for their processes."""
-        self.end()
+        """Kill the running commands, and wait for their processes; the next `open` resumes them."""
+        self._stop()
         await asyncio.gather(*self._lanes)
 
     async def start(self, kind: JobKind, product: str, settings: Mapping[str, Any], actor: str) -> JobRecord:
@@ -170,11 +170,11 @@ class JobRunner:
                     await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _run_lane(self, kinds: Sequence[JobKind]) -> None:
-        while not self._has_ended:
+        while self._runs_lanes:
             news = self._news
             try:
                 job = await asyncio.to_thread(self.store.next_queued, kinds)
-                if job is not None and not self._has_ended:
+                if job is not None and self._runs_lanes:
                     await self._run(job)
                     continue
             except Exception:  # whatever it is, later jobs must run
@@ -218,9 +218,15 @@ class JobRunner:
                 return await asyncio.to_thread(save)
             except DatabaseError:
                 logger.exception("cannot store the end of job %s; trying again", job.id)
-                if self._has_ended:
+                if not self._runs_lanes:
                     return None
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    def _stop(self) -> None:
+        self._runs_lanes = False
+        for running in self._running.values():
+            running.stop()
+        self._notify()
 
     def _notify(self) -> None:
         news, self._news = self._news, asyncio.Event()

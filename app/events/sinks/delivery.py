@@ -66,14 +66,15 @@ class Delivery:
         return max(0, self._feed.position - self._position)
 
     async def open(self) -> None:
-        """Start where an earlier process stopped.
+        """Start where an earlier process, or another server, stopped.
 
         Raises:
             DatabaseUnavailable: the database does not answer.
         """
-        self._position = await self._write(lambda connection: positions.begin(connection, self.sink.name))
+        self._position, self._attempted = await self._write(
+            lambda connection: (positions.begin(connection, self.sink.name), log.newest_number(connection))
+        )
         self._stored = self._position
-        self._attempted = self._feed.position
         await self.sink.open()
         self._task = asyncio.create_task(self._run())
 

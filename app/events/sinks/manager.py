@@ -16,24 +16,34 @@ from app.settings import Settings
 
 
 class SinkManager:
-    """The sinks of a service, each with its own task.
+    """The sinks of a service, each with its own task while this server leads.
+
+    Attributes:
+        deliveries: of the open sinks.
 
     Raises:
         SinkError: a setting is wrong.
     """
 
     def __init__(self, settings: Settings, database: Database, feed: Feed, identity: str) -> None:
-        self.deliveries: Sequence[Delivery] = [
-            Delivery(sink, database, feed) for sink in _build_sinks(settings, identity)
-        ]
+        _build_sinks(settings, identity)
+        self._settings = settings
+        self._database = database
+        self._feed = feed
+        self._identity = identity
+        self.deliveries: Sequence[Delivery] = ()
 
     async def open(self) -> None:
-        for delivery in self.deliveries:
+        """Start to deliver; may be repeated after `close`."""
+        for sink in _build_sinks(self._settings, self._identity):
+            delivery = Delivery(sink, self._database, self._feed)
             await delivery.open()
+            self.deliveries = (*self.deliveries, delivery)
 
     async def close(self) -> None:
         """Stop within a few seconds."""
-        await asyncio.gather(*(delivery.close() for delivery in self.deliveries))
+        deliveries, self.deliveries = self.deliveries, ()
+        await asyncio.gather(*(delivery.close() for delivery in deliveries))
 
 
 def describe_sinks(settings: Settings) -> list[str]:

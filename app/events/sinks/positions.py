@@ -19,8 +19,9 @@ def begin(connection: Connection, sink: str) -> int:
 
 
 def move(connection: Connection, sink: str, number: int) -> None:
-    """Store that a sink's events up to a number were delivered or given up."""
-    connection.execute(update(deliveries).where(_COLUMNS.sink == sink).values(number=number))
+    """Store that a sink's events up to a number were delivered or given up; never an earlier number."""
+    earlier = _COLUMNS.sink == sink, _COLUMNS.number < number
+    connection.execute(update(deliveries).where(*earlier).values(number=number))
 
 
 def give_up(connection: Connection, sink: str, number: int, reason: str) -> None:
