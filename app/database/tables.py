@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -283,6 +284,17 @@ jobs = Table(
     Column("outcome", Text),
     Index("ix_jobs_state", "state", "id"),
     Index("ix_jobs_product", "product", "id"),
+)
+
+# Small files of the models that servers share, see app/registry/shared_models.py. PostgreSQL only.
+model_files = Table(
+    "model_files",
+    metadata,
+    Column("category", String(64), primary_key=True),
+    Column("name", String(256), primary_key=True),  # in the category's folder
+    # Grows with each change, in the order of commits. Rows are changed and never deleted.
+    Column("number", BigInteger, nullable=False, unique=True),
+    Column("data", LargeBinary),  # null for a deleted file
 )
 
 # Events that a sink gave up, as long as `events` has them.

@@ -34,12 +34,12 @@ class Catalogue:
         if version is None:
             found = self._active_version(category)
         else:
-            found = version if self._has(category, version) else None
+            found = version if self.has(category, version) else None
         if found is None:
             raise await asyncio.to_thread(unknown_model_problem, self._models, category, version)
         return found
 
-    def _has(self, category: str, version: str) -> bool:
+    def has(self, category: str, version: str) -> bool:
         if models_folder.is_category(category) and models_folder.is_version(version):
             return (self._models / category / version / bundle.MANIFEST).is_file()
         return False

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from app.errors.problems import Problem
@@ -116,6 +117,27 @@ class LoadedModels:
     def drop(self, category: str, version: str) -> None:
         """Drop a version from memory until the next request for it."""
         self._cache.drop((category, version))
+
+    def in_use(self) -> set[ModelKey]:
+        """Return the versions that are in memory, load or serve. May be called in any thread."""
+        return {*self._cache.nbytes_by_model(), *list(self._loading), *list(self._serving.items())}
+
+    def follow_soon(self, loop: asyncio.AbstractEventLoop, category: str, *, preload: bool) -> None:
+        """Follow a change of a category that another server may have made. Call it in any thread.
+
+        Args:
+            preload: load the active version also if nothing of the category serves.
+        """
+        asyncio.run_coroutine_threadsafe(self._follow(category, preload=preload), loop)
+
+    async def _follow(self, category: str, *, preload: bool) -> None:
+        serving = self._serving.get(category)
+        for name, version in self.model_sizes():
+            if name == category and version != serving and not self._catalogue.has(category, version):
+                self.drop(category, version)
+        if preload or serving is not None:
+            with suppress(Problem):  # of a category without an active version; refused bundles are in the log
+                await self.get(category)
 
     def model_sizes(self) -> dict[ModelKey, int]:
         return self._cache.nbytes_by_model()

@@ -3,10 +3,11 @@
 `SharedModels` does the same for a folder that is a copy of models that several servers share.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from app.registry.model_cache import ModelKey
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.bundle.models_folder import Write
 from flows.fastflow.manifest import Manifest
@@ -17,6 +18,24 @@ class ModelFiles:
 
     def __init__(self, models: Path) -> None:
         self.models = models
+
+    def open(self, in_use: Callable[[], set[ModelKey]], on_change: Callable[[str], object]) -> None:
+        """Begin to follow other servers.
+
+        Args:
+            in_use: returns the versions in memory, whose files are kept.
+            on_change: called with a category that another server has changed, in any thread.
+
+        Raises:
+            DatabaseError: the folder does not fit the database.
+        """
+
+    def refresh(self) -> None:
+        """Take over what other servers have changed.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
 
     def changing(self, category: str) -> AbstractContextManager[Write]:
         """Lock a category and yield the function that replaces or deletes its files.

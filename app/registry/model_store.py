@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -18,6 +18,7 @@ from app.registry.loaded_models import LoadedModels
 from app.registry.model_files import ModelFiles
 from app.registry.packing import unpack
 from app.scheduling.concurrency_limit import ConcurrencyLimit
+from app.storage.store import StoreUnavailable
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.bundle.bundle import BundleError
 from flows.fastflow.files.atomic_files import remove_abandoned, temporary_directory
@@ -102,7 +103,7 @@ class ModelStore:
         Raises:
             Problem: rejected-bundle, with the reason; the previous version continues to serve.
         """
-        async with self._lock(category):
+        async with self._changing(category):
             return await self._activate(category, version)
 
     async def replace_active(self, category: str, before: str | None, version: str) -> VersionChange:
@@ -111,7 +112,7 @@ class ModelStore:
         Raises:
             Problem: as `activate`; conflict if another version was activated.
         """
-        async with self._lock(category):
+        async with self._changing(category):
             active = await asyncio.to_thread(models_folder.active_version, self.models, category)
             if active != before:
                 raise Problem("conflict", f"{active or 'No version'} was activated meanwhile.")
@@ -123,7 +124,7 @@ class ModelStore:
         Raises:
             Problem: as `activate`; conflict if there is no previous version or it was deleted.
         """
-        async with self._lock(category):
+        async with self._changing(category):
             previous = await asyncio.to_thread(models_folder.previous_version, self.models, category)
             if previous is None:
                 # Only here, because a missing active version is a reason to roll back.
@@ -136,7 +137,7 @@ class ModelStore:
 
     async def delete(self, category: str, version: str) -> None:
         """Delete a version that is neither active nor serving; running inspections finish."""
-        async with self._lock(category):
+        async with self._changing(category):
             if version == self.loaded_models.serving_version(category):
                 raise Problem("conflict", f"{category}/{version} is serving; activate another version first.")
             with as_problems(self.models, category, version):
@@ -155,6 +156,9 @@ class ModelStore:
         except models_folder.ModelConflictError as error:
             existing = f"Version {manifest.version!r} of {manifest.category!r} exists"
             raise Problem("conflict", f"{existing}; versions are never overwritten.") from error
+        except StoreUnavailable as error:
+            logger.exception("%s/%s is not published", manifest.category, manifest.version)
+            raise Problem("history-unavailable", "The store of the models does not answer.") from error
         return sha256
 
     def require_serving(self, manifest: Manifest) -> None:
@@ -188,8 +192,11 @@ class ModelStore:
             logger.warning("%s: %s", category, line)
         return VersionChange(version, detector.sha256, before)
 
-    def _lock(self, category: str) -> asyncio.Lock:
-        return self._locks.setdefault(category, asyncio.Lock())
+    @asynccontextmanager
+    async def _changing(self, category: str) -> AsyncIterator[None]:
+        async with self._locks.setdefault(category, asyncio.Lock()):
+            await asyncio.to_thread(self._files.refresh)
+            yield
 
 
 def _append(file: BinaryIO, folder: Path, data: bytes) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy import inspect
 from app.database.tables import idempotency_claims
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,245 @@
+"""The large files of versions that servers share: in a store, with copies on this server.
+
+    <category>/<version>/<digest>/<file>    a bundle; <digest> is 16 digits of its manifest's SHA-256
+    backbones/<file>
+
+Two publishers of one name never mix their files, and an upload that was cut off can be repeated. Which bundle
+is the version, a row of the database says.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from app.errors.problems import Problem
+from app.registry.model_cache import ModelKey
+from app.storage.store import Store
+from flows.fastflow.backbones.weights import NAMED, find_kept_files, load_kept_weights
+from flows.fastflow.bundle.bundle import (
+    MANIFEST,
+    MAX_BYTES,
+    BundleError,
+    is_valid_file_name,
+    read_manifest,
+    read_verified,
+)
+from flows.fastflow.bundle.models_folder import BACKBONES, is_category, is_version
+from flows.fastflow.files.atomic_files import link_or_copy, replacing
+from flows.fastflow.files.plain_files import FileError, sha256_of
+from flows.fastflow.manifest import Backbone, Manifest
+
+logger = logging.getLogger("flowgauge.models")
+
+# What was used this short a time ago is kept: a request or a job's command reads it now.
+KEPT_SECONDS: Final = 120.0
+
+
+class _Copy(NamedTuple):
+    """Files that are dropped together, and the time of their last use in seconds since 1970."""
+
+    used: float
+    folder: Path
+    files: list[Path]
+
+
+class SharedBundles:
+    """The bundles of a store, and a bounded copy of them in a models folder. Thread-safe.
+
+    Args:
+        models: the models folder; it has the manifests.
+        max_bytes: of the copied files; beyond, those of the least recently used versions are deleted.
+
+    Attributes:
+        in_use: returns the versions that are in memory or loading, whose files are kept.
+    """
+
+    def __init__(self, models: Path, store: Store, max_bytes: int) -> None:
+        self.in_use: Callable[[], set[ModelKey]] = set
+        self._models = models
+        self._store = store
+        self._max_bytes = max_bytes
+        self._locks: dict[Path, threading.Lock] = {}
+        self._dropping = threading.Lock()
+        self._checked: set[str] = set()  # backbones whose copies were verified
+
+    def upload(self, folder: Path, manifest: Manifest) -> None:
+        """Upload what the store lacks of a bundle, the manifest last, and of its backbone.
+
+        Raises:
+            BundleError: a file is damaged.
+            StoreUnavailable: the store does not answer.
+        """
+        data = (folder / MANIFEST).read_bytes()
+        place = _place(manifest.category, manifest.version, data)
+        present = set(self._store.list(place))
+        for name in manifest.files:
+            if f"{place}/{name}" not in present:
+                self._store.write(f"{place}/{name}", read_verified(folder, manifest, name, MAX_BYTES))
+        backbone = manifest.backbone
+        for path in find_kept_files(backbone.name, self._models / BACKBONES, backbone.weights_sha256):
+            self._upload_backbone(path)
+        with suppress(FileExistsError):
+            self._store.create(f"{place}/{MANIFEST}", data)
+
+    def remove(self, category: str, version: str, manifest: bytes) -> None:
+        """Remove a bundle from the store. Nobody may publish it meanwhile."""
+        place = _place(category, version, manifest)
+        self._store.delete(f"{place}/{MANIFEST}")
+        for name in list(self._store.list(place)):
+            self._store.delete(name)
+
+    def keep(self, folder: Path, manifest: Manifest) -> None:
+        """Keep the files of a published bundle as this server's copy."""
+        target = self._models / manifest.category / manifest.version
+        with self._lock(target):
+            for name in manifest.files:
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                if not (target / name).exists():
+                    link_or_copy(folder / name, target / name)
+        self._drop_unused()
+
+    def fetch(self, folder: Path) -> None:
+        """Fetch the files of a version that are missing or damaged in its folder, and its backbone.
+
+        Raises:
+            Problem: model-loading if the store does not answer, or has a damaged file.
+        """
+        try:
+            manifest, data = read_manifest(folder), (folder / MANIFEST).read_bytes()
+        except (BundleError, OSError):
+            return  # as in a folder that is not shared: who reads the version says so
+        place = _place(manifest.category, manifest.version, data)
+        has_fetched = False
+        with self._lock(folder):
+            for name, sha256 in manifest.files.items():
+                is_good = partial(_has_sha256, sha256=sha256)
+                has_fetched |= self._fetch_file(f"{place}/{name}", folder / name, is_good)
+            os.utime(folder)
+        has_fetched |= self._fetch_backbone(manifest.backbone)
+        if has_fetched:
+            self._drop_unused()
+
+    def fetch_backbones(self) -> None:
+        """Fetch all backbones, because a training may need any of them.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        for name in list(self._store.list(BACKBONES)):
+            if not (self._models / name).exists():
+                with replacing(self._models / name, sync=False) as temporary:
+                    temporary.write_bytes(self._store.read(name))
+
+    def _upload_backbone(self, path: Path) -> None:
+        name, mark = f"{BACKBONES}/{path.name}", path.with_name(path.name + NAMED)
+        if not self._store.exists(name):
+            if mark.exists():
+                self._store.write(name + NAMED, mark.read_bytes())
+            self._store.write(name, path.read_bytes())
+        elif not mark.exists():
+            self._store.delete(name + NAMED)
+
+    def _fetch_backbone(self, backbone: Backbone) -> bool:
+        file = f"{backbone.name}-{backbone.weights_sha256[:12]}.safetensors"
+        path = self._models / BACKBONES / file
+        if not is_valid_file_name(file) or "/" in file:  # a manifest may claim any name
+            return False
+
+        def is_good(path: Path) -> bool:
+            return load_kept_weights(backbone.name, path.parent, backbone.weights_sha256) is not None
+
+        with self._lock(path):
+            if file in self._checked and path.exists():
+                os.utime(path)
+                return False
+            try:
+                if not self._store.exists(f"{BACKBONES}/{file}"):
+                    return False  # the weights come from elsewhere, such as a package
+                if self._store.exists(f"{BACKBONES}/{file}{NAMED}"):
+                    self._fetch_file(f"{BACKBONES}/{file}{NAMED}", path.with_name(file + NAMED), Path.exists)
+            except OSError as error:
+                if path.exists():
+                    return False  # the loader verifies it
+                raise _not_fetched(file, error) from error
+            has_fetched = self._fetch_file(f"{BACKBONES}/{file}", path, is_good)
+            os.utime(path)
+            self._checked.add(file)
+            return has_fetched
+
+    def _fetch_file(self, name: str, path: Path, is_good: Callable[[Path], bool]) -> bool:
+        """Fetch a file unless there is a good copy; return True if it was fetched."""
+        if path.exists() and is_good(path):
+            return False
+        try:
+            data = self._store.read(name)
+            with replacing(path, sync=False) as temporary:
+                temporary.write_bytes(data)
+                if not is_good(temporary):
+                    logger.error("%s in the store of the models is damaged", name)
+                    raise Problem("model-loading", f"The file {path.name} of the version is damaged.")
+        except OSError as error:
+            raise _not_fetched(path.name, error) from error
+        return True
+
+    def _drop_unused(self) -> None:
+        """Delete copies of files, the least recently used first, until the rest has `max_bytes`."""
+        with self._dropping:
+            copies = sorted(self._copies())
+            sizes = [sum(path.stat().st_size for path in copy.files) for copy in copies]
+            total = sum(sizes)
+            if total <= self._max_bytes:
+                return
+            kept = {self._models / category / version for category, version in self.in_use()}
+            kept |= {path for folder in kept for path in self._backbones_of(folder)}
+            for copy, size in zip(copies, sizes, strict=True):
+                if copy.folder in kept or time.time() - copy.used < KEPT_SECONDS or not size:
+                    continue
+                for path in copy.files:
+                    path.unlink(missing_ok=True)
+                total -= size
+                logger.info("deleted the copy of %s: FLOWGAUGE_STORE_CACHE_BYTES is reached", copy.folder)
+                if total <= self._max_bytes:
+                    return
+
+    def _copies(self) -> list[_Copy]:
+        backbones = (self._models / BACKBONES).glob("*.safetensors")
+        copies = [_Copy(path.stat().st_mtime, path, [path]) for path in backbones]
+        for folder in self._models.glob("*/*/"):
+            if is_category(folder.parent.name) and is_version(folder.name):
+                files = [path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST]
+                copies.append(_Copy(folder.stat().st_mtime, folder, files))
+        return copies
+
+    def _backbones_of(self, folder: Path) -> list[Path]:
+        try:
+            backbone = read_manifest(folder).backbone
+        except BundleError:
+            return []
+        return find_kept_files(backbone.name, self._models / BACKBONES, backbone.weights_sha256)
+
+    def _lock(self, path: Path) -> threading.Lock:
+        return self._locks.setdefault(path, threading.Lock())
+
+
+def _place(category: str, version: str, manifest: bytes) -> str:
+    """Return the folder of a bundle in the store."""
+    return f"{category}/{version}/{hashlib.sha256(manifest).hexdigest()[:16]}"
+
+
+def _has_sha256(path: Path, sha256: str) -> bool:
+    try:
+        return sha256_of(path, MAX_BYTES) == sha256
+    except (FileError, OSError):
+        return False
+
+
+def _not_fetched(file: str, error: OSError) -> Problem:
+    logger.warning("cannot fetch a file of a version: %s", error)
+    return Problem("model-loading", f"The file {file} of the version cannot be fetched now. Send again.")

@@ -1,0 +1,300 @@
+"""Models that several servers share: small files in a table, large ones in a store, a copy on each server.
+
+The table `model_files` has what may change, and says which versions there are: `active`, `settings.json`,
+`calibrations/<version>/<file>` and `<version>/manifest.json` of each category. Each server writes these files
+into its models folder, in the order of their numbers, so that everything else reads a folder as if it were
+its own. The other files of a version are in the store, see `SharedBundles`.
+
+A change goes to the table first. If the database is lost, the last known state serves.
+"""
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from app.database import locks
+from app.database.engine import Database, DatabaseError
+from app.database.tables import identity
+from app.registry import model_rows
+from app.registry.category_settings import SETTINGS
+from app.registry.model_cache import ModelKey
+from app.registry.model_files import ModelFiles
+from app.registry.model_rows import SmallFile
+from app.registry.shared_bundles import SharedBundles
+from flows.fastflow.bundle import models_folder
+from flows.fastflow.bundle.bundle import MANIFEST, read_manifest
+from flows.fastflow.bundle.models_folder import (
+    ACTIVE,
+    BACKBONES,
+    CALIBRATIONS,
+    COPY,
+    ModelConflictError,
+    Write,
+)
+from flows.fastflow.files.atomic_files import link_or_copy, remove_directory, replace_file
+from flows.fastflow.manifest import Manifest
+
+logger = logging.getLogger("flowgauge.models")
+
+
+class _Mark(BaseModel):
+    """Content of the file that marks a copy: whose, and the number of the last row it has."""
+
+    history: str
+    number: int = 0
+
+
+class SharedModels(ModelFiles):
+    """A models folder that is this server's copy of shared models.
+
+    Args:
+        models: the folder.
+        database: PostgreSQL.
+        bundles: the large files.
+    """
+
+    def __init__(self, models: Path, database: Database, bundles: SharedBundles) -> None:
+        super().__init__(models)
+        self._on_change: Callable[[str], object] = lambda _: None
+        self._database = database
+        self._bundles = bundles
+        self._mark = _Mark(history="")
+        self._applying = threading.RLock()  # rows are written to files in the order of their numbers
+
+    def open(
+        self,
+        in_use: Callable[[], set[ModelKey]],
+        on_change: Callable[[str], object],
+    ) -> None:
+        """Bring the copy up to date. A folder of versions becomes the shared models if there are none.
+
+        Raises:
+            DatabaseError: the folder has other versions, or is the copy of another installation.
+        """
+        with self._database.read() as connection:
+            history = connection.scalar(select(identity.c.id)) or ""
+            newest = model_rows.last_number(connection)
+        try:
+            self._mark = _Mark.model_validate_json((self.models / COPY).read_bytes())
+        except FileNotFoundError:
+            self._adopt()
+            self._mark = _Mark(history=history)
+            self._write_mark()
+        if self._mark.history != history:
+            raise DatabaseError(
+                f"{self.models} is a copy of the models of another database; name an empty folder with "
+                "FLOWGAUGE_MODELS"
+            )
+        if self._mark.number > newest:  # an older state of the database was restored
+            self._mark.number = 0
+        self._bundles.in_use = in_use
+        self.refresh()
+        self._delete_unknown()
+        self._on_change = on_change
+
+    def refresh(self) -> None:
+        """Write the rows that have changed since the last call to the copy.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+            OSError: the disk is full.
+        """
+        changed: set[str] = set()
+        with self._applying, self._database.read() as connection:
+            try:
+                for number, file in model_rows.read_after(connection, self._mark.number):
+                    self._write_file(file)
+                    self._mark.number = number
+                    changed.add(file.category)
+            finally:
+                if changed:
+                    self._write_mark()
+        for category in changed:
+            self._on_change(category)
+
+    @contextmanager
+    def changing(self, category: str) -> Iterator[Write]:
+        """Lock a category on all servers and bring it up to date; changes are made together at the end.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer, or the category is locked for too long.
+        """
+        changes: list[tuple[str, bytes | None]] = []
+        folder = self.models / category
+
+        def write(path: Path, data: bytes | None) -> None:
+            changes.append((path.relative_to(folder).as_posix(), data))
+
+        with self._database.write() as connection:
+            locks.take(connection, locks.MODELS, category)
+            self.refresh()
+            yield write
+            made: list[SmallFile] = []
+            gone: list[SmallFile] = []
+            for name, data in changes:
+                if data is not None:
+                    made.append(SmallFile(category, name, data))
+                else:
+                    gone += model_rows.find_below(connection, category, name)
+            made += [file._replace(data=None) for file in gone]
+            model_rows.store(connection, made)
+        with self._applying:
+            for file in made:
+                self._write_file(file)
+        self._on_change(category)
+        for file in gone:
+            if file.data is not None and file.name.endswith(MANIFEST):
+                self._remove_bundle(category, file.name, file.data)
+
+    def publish(self, folder: Path, manifest: Manifest) -> None:
+        """Publish a complete version: its large files, then its row.
+
+        Raises:
+            ModelConflictError: the version exists.
+            StoreUnavailable, DatabaseUnavailable: nothing was published; it can be repeated.
+        """
+        target = self.models / manifest.category / manifest.version
+        data = (folder / MANIFEST).read_bytes()
+        self._require_free(target)
+        self._bundles.upload(folder, manifest)
+        try:
+            with self.changing(manifest.category) as write:
+                self._require_free(target)
+                # Nothing is left to upload, unless somebody has just deleted the same version.
+                self._bundles.upload(folder, manifest)
+                write(target / MANIFEST, data)
+        except ModelConflictError:
+            self._remove_bundle(manifest.category, f"{manifest.version}/{MANIFEST}", data)
+            raise
+        self._bundles.keep(folder, manifest)
+
+    def fetch(self, folder: Path) -> None:
+        self._bundles.fetch(folder)
+
+    def lend(self, folder: Path, category: str, versions: Collection[str]) -> Path:
+        """Make a models folder of links for a command: all manifests, and all files of some versions."""
+        for version in versions:
+            self.fetch(self.models / category / version)
+        if not versions:
+            self._bundles.fetch_backbones()
+        own = self.models / category
+        for source in self._small_files(category):
+            target = _make_place(source, self.models, folder)
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                shutil.copyfile(source, target)
+                os.utime(target, (0, 0))  # so `take` knows what the command has written
+        files = [path for version in versions for path in (own / version).rglob("*") if path.is_file()]
+        for source in (*files, *(self.models / BACKBONES).glob("[!.]*")):
+            target = _make_place(source, self.models, folder)
+            if source.name != MANIFEST and not target.exists():
+                link_or_copy(source, target)
+        return folder.absolute()
+
+    def take(self, folder: Path, category: str) -> None:
+        """Publish the versions and calibrations that a command has made; see `lend`."""
+        for path in (folder / BACKBONES).glob("[!.]*"):
+            target = _make_place(path, folder, self.models)
+            if not target.exists():
+                link_or_copy(path, target)
+        for version in models_folder.versions(folder, category):
+            if not (self.models / category / version / MANIFEST).is_file():
+                made = folder / category / version
+                self.publish(made, read_manifest(made))
+        calibrations = (folder / category / CALIBRATIONS).glob("*/*.json")
+        if written := [path for path in calibrations if path.stat().st_mtime]:
+            with self.changing(category) as write:
+                for path in written:
+                    models_folder.resolve(self.models, category, path.parent.name)
+                    write(self.models / path.relative_to(folder), path.read_bytes())
+
+    def _adopt(self) -> None:
+        """Make the versions of this folder the shared models if there are none yet."""
+        if not (own := list(self._small_files())):
+            return
+        with self._database.read() as connection:
+            is_new = not model_rows.last_number(connection)
+        for path in own:
+            if is_new and path.name == MANIFEST:
+                self._bundles.upload(path.parent, read_manifest(path.parent))
+        with self._database.write() as connection:
+            locks.take(connection, locks.MODELS)
+            if not model_rows.last_number(connection):
+                model_rows.store(connection, [SmallFile(*self._key(path), path.read_bytes()) for path in own])
+                logger.warning("the versions of %s are now the shared models", self.models)
+                return
+            for path in own:
+                known = model_rows.read_data(connection, *self._key(path))
+                if path.name == MANIFEST and known != path.read_bytes():
+                    raise DatabaseError(
+                        f"{path.parent} is no version of the models that the servers share, so this folder "
+                        "cannot become a copy of them. Name an empty folder with FLOWGAUGE_MODELS, and "
+                        "upload this version to a server if you need it"
+                    )
+
+    def _delete_unknown(self) -> None:
+        with self._database.read() as connection:
+            known = model_rows.list_live(connection)
+        with self._applying:
+            for path in list(self._small_files()):
+                if self._key(path) not in known:
+                    self._write_file(SmallFile(*self._key(path), None))
+
+    def _write_file(self, file: SmallFile) -> None:
+        path = self.models / file.category / file.name
+        is_bundle = path.name == MANIFEST
+        known = path.read_bytes() if path.is_file() else None
+        if known == file.data:
+            return
+        if is_bundle and path.parent.is_dir():  # also that of another bundle with the same name
+            remove_directory(path.parent)
+        if file.data is not None:
+            replace_file(path, file.data, sync=True)
+        elif not is_bundle:
+            path.unlink(missing_ok=True)
+
+    def _write_mark(self) -> None:
+        replace_file(self.models / COPY, self._mark.model_dump_json().encode(), sync=True)
+
+    def _small_files(self, category: str | None = None) -> Iterator[Path]:
+        for folder in self.models.glob(f"{category or '*'}/"):
+            if models_folder.is_category(folder.name):
+                yield from (path for name in (ACTIVE, SETTINGS) if (path := folder / name).is_file())
+                yield from folder.glob(f"{CALIBRATIONS}/*/*.json")
+                yield from (
+                    path
+                    for path in folder.glob(f"*/{MANIFEST}")
+                    if models_folder.is_version(path.parent.name)
+                )
+
+    def _key(self, path: Path) -> tuple[str, str]:
+        """Return the category and the name of a small file."""
+        category, _, name = path.relative_to(self.models).as_posix().partition("/")
+        return category, name
+
+    def _require_free(self, version: Path) -> None:
+        if (version / MANIFEST).is_file():
+            raise ModelConflictError(f"{version} already exists; versions are never overwritten")
+
+    def _remove_bundle(self, category: str, name: str, manifest: bytes) -> None:
+        """Remove a bundle from the store, unless it was published again."""
+        try:
+            with self._database.write() as connection:
+                locks.take(connection, locks.MODELS, category)
+                if model_rows.read_data(connection, category, name) != manifest:
+                    self._bundles.remove(category, name.partition("/")[0], manifest)
+        except (OSError, DatabaseError):
+            logger.exception("files of %s/%s, which is no version, stay in the store", category, name)
+
+
+def _make_place(source: Path, root: Path, other: Path) -> Path:
+    """Return a file's path in another folder, and make its parent."""
+    target = other / source.relative_to(root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
