@@ -10,6 +10,8 @@ from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_valid
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.storage.urls import StoreError, require_store_url
+
 MIB = 1024 * 1024
 PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -78,6 +80,10 @@ class Settings(BaseSettings):
     """Folder of the stored images and of the journal."""
     database: str | None = None
     """postgresql://USER:PASSWORD@HOST/NAME; by default a SQLite file in the history folder."""
+    store: str | None = None
+    """s3://BUCKET/PREFIX or file:///DIR: images, maps and models, shared by servers of one PostgreSQL."""
+    store_cache_bytes: PositiveInt = 4096 * MIB
+    """Most bytes of models on this disk that are also in the store; the least recently used go."""
     journal_bytes: PositiveInt = 4096 * MIB
     """Most bytes of inspections that wait for the database; beyond, new ones are refused."""
     retention_pass_days: PositiveFinite | None = None
@@ -155,6 +161,16 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _validate_combinations(self) -> Self:
+        if self.store is not None:
+            try:
+                require_store_url(self.store)
+            except StoreError as error:  # the message of a field would show a password
+                raise ValueError(f"FLOWGAUGE_STORE: {error}") from None
+            if not (self.database or "").startswith("postgresql"):
+                raise ValueError(
+                    "FLOWGAUGE_STORE needs FLOWGAUGE_DATABASE=postgresql://USER:PASSWORD@HOST/NAME: servers "
+                    "that share files share their database too"
+                )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("TLS needs both FLOWGAUGE_TLS_CERTIFICATE and FLOWGAUGE_TLS_KEY")
         largest = self.max_bytes + 3 * self.max_pixels

@@ -27,8 +27,8 @@ _GROUPS: Final = {
     "Limits of requests": "max_bytes max_pixels max_items max_bundle_bytes queue_images queue_bytes "
     "deadline_ms upload_idle_seconds",
     "Jobs": "job_threads",
-    "History": "history database journal_bytes retention_pass_days retention_review_days "
-    "retention_reject_days retention_bytes audit_share drift_window",
+    "History": "history database store store_cache_bytes journal_bytes retention_pass_days "
+    "retention_review_days retention_reject_days retention_bytes audit_share drift_window",
     "Products": "product_images product_bytes import_folders",
     "Events, MQTT and webhooks": "max_readers events_kept mqtt_url mqtt_user mqtt_password mqtt_ca "
     "mqtt_topic mqtt_status_topic webhooks",

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.settings import MIB, Settings, unknown_variables
+from app.settings import MIB, Settings, SettingsError, load_settings, unknown_variables
 
 ROOT = Path(__file__).parents[2]
+POSTGRESQL = "postgresql://flowgauge@localhost/flowgauge"
 
 
 def test_default_host_is_loopback() -> None:
@@ -102,11 +103,21 @@ def test_decisions_without_an_age_are_unlimited() -> None:
         ({"queue_images": 31}, r"max_items 32 .* set FLOWGAUGE_MAX_ITEMS to 31 or less"),
         ({"tls_key": "file.pem"}, "TLS needs both"),
         ({"tls_certificate": "file.pem"}, "TLS needs both"),
+        ({"store": "file:///mnt/plant"}, "needs FLOWGAUGE_DATABASE=postgresql"),
+        ({"store": "file:///mnt/plant", "database": "sqlite:///x"}, "needs FLOWGAUGE_DATABASE=postgresql"),
+        ({"store": "s4://plant", "database": POSTGRESQL}, "FLOWGAUGE_STORE: s4:// is no file system"),
     ],
 )
 def test_inconsistent_settings_are_refused(given: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         Settings(**given)
+
+
+def test_message_shows_no_password_of_a_store() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(store="s3://key:hunter2@plant", database=POSTGRESQL)
+    assert "AWS_SECRET_ACCESS_KEY" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_settings_that_just_fit_are_accepted() -> None:
