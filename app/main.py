@@ -15,6 +15,7 @@ from app.auth.audit import Audit, ServingObserver
 from app.auth.key_store import KeyStore
 from app.auth.keyring import Keyring
 from app.auth.sessions import SessionStore
+from app.database.engine import Database
 from app.database.leader import Leader
 from app.database.notifications import Notifications
 from app.errors import problem_responses
@@ -109,7 +110,7 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     state.notifications = notifications = Notifications(database)
     state.audit = audit_log = Audit(database)
     observer = ServingObserver(audit_log)
-    state.model_files = model_files = ModelFiles(settings.models)
+    state.model_files = model_files = _create_model_files(settings, database)
     state.loaded_models = loaded_models = LoadedModels(
         model_files, Loader.from_settings(settings), settings.model_bytes, observer.record
     )
@@ -129,6 +130,9 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
         history.on_filed(callback)
     await history.open()
     stack.push_async_callback(history.close)
+    follow = partial(loaded_models.follow_soon, asyncio.get_running_loop(), preload=settings.preload)
+    await asyncio.to_thread(model_files.open, loaded_models.in_use, follow)
+    notifications.on("models", model_files.refresh)
     state.products = products = Products(database, settings)
     await asyncio.to_thread(products.images.open)
     await feed.open()
@@ -143,6 +147,20 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     notifications.on("events", feed.wake)
     keyring.start()
     stack.callback(keyring.close)
+
+
+def _create_model_files(settings: Settings, database: Database) -> ModelFiles:
+    """Create the models folder, which is a copy if there is a store."""
+    if settings.store is None:
+        return ModelFiles(settings.models)
+    # Imported here: most servers have no store.
+    from app.registry.shared_bundles import SharedBundles
+    from app.registry.shared_models import SharedModels
+    from app.storage.urls import open_store
+
+    store = open_store(settings.store, "models")
+    bundles = SharedBundles(settings.models, store, settings.store_cache_bytes)
+    return SharedModels(settings.models, database, bundles)
 
 
 def _open_inspection(state: State, stack: AsyncExitStack) -> None:

@@ -17,6 +17,8 @@ from app.registry.category_settings import SettingsFiles
 from app.registry.shared_bundles import KEPT_SECONDS, SharedBundles
 from app.registry.shared_models import SharedModels
 from app.storage.folder_store import FolderStore
+from app.storage.store import Store
+from app.storage.urls import open_store
 from flows.fastflow.backbones.weights import Weights, load_kept_weights, save_weights, weights_digest
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.bundle.bundle import FLOW, MANIFEST, read_manifest
@@ -33,7 +35,7 @@ class Servers:
     def __init__(self, root: Path, url: str, stack: ExitStack) -> None:
         self.root = root
         self.url = url
-        self.store = FolderStore(root / "store")
+        self.store: Store = FolderStore(root / "store")
         self.in_use: set[tuple[str, str]] = set()
         self.changed: list[str] = []
         self._stack = stack
@@ -52,9 +54,6 @@ class Servers:
         shared = SharedModels(models, self.connect(), SharedBundles(models, self.store, max_bytes))
         shared.open(lambda: self.in_use, self.changed.append)
         return shared
-
-    def stored(self) -> set[str]:
-        return {Path(name).name for name in self.store.list("screw")}
 
     def publish(self, server: SharedModels, version: str, fit_nll: float = 1.0) -> None:
         """Publish a version from a folder beside the others, as an upload does."""
@@ -94,6 +93,17 @@ class TestPublish:
         assert files_of(b, V1) == {MANIFEST}
         b.fetch(folder_of(b, V1))
         assert bundle.verify(folder_of(b, V1)) == bundle.verify(folder_of(a, V1))
+
+    def test_bundles_are_in_an_object_store(self, servers: Servers, s3_url: str) -> None:
+        servers.store = open_store(s3_url, "models")
+        a, b = servers.start("a"), servers.start("b")
+        servers.publish(a, V1)
+        with pytest.raises(ModelConflictError):
+            servers.publish(b, V1)
+        b.fetch(folder_of(b, V1))
+        bundle.verify(folder_of(b, V1))
+        b.delete("screw", V1)
+        assert list(servers.store.list("screw")) == []
 
     @pytest.mark.parametrize("step", ["write 1", "write 3", "create", "row"])
     def test_publisher_that_dies_leaves_nothing_visible(
@@ -141,7 +151,7 @@ class TestPublish:
                 command()
 
 
-def fail_at(step: str, store: FolderStore, patch: pytest.MonkeyPatch) -> None:
+def fail_at(step: str, store: Store, patch: pytest.MonkeyPatch) -> None:
     """Let a publisher end at a step: the nth file, the manifest or the row."""
     action, _, number = step.partition(" ")
     calls = 0
