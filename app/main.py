@@ -24,8 +24,10 @@ from app.events.sinks.manager import SinkManager
 from app.history.deletions import DeletionGuard
 from app.history.drift import DriftMonitor
 from app.history.drift_references import DriftReferences, load_latest_inspections
+from app.history.filed_inspections import follow_filed
 from app.history.history import History
 from app.history.retention import Retention
+from app.history.shared_drift import LeaderDrift, SharedDrift
 from app.inspection.image_pipeline import InspectionPipeline
 from app.inspection.predict_request import PredictHandler
 from app.jobs.commands import Commands
@@ -120,14 +122,19 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
         settings.models, read_settings, settings.precision, loaded_models.serving_version, calibrations
     )
     before = partial(load_latest_inspections, database)
-    state.drift = drift = DriftMonitor(
-        settings.drift_window, references, before, references.categories, references.stations
-    )
-    state.deletions = deletions = DeletionGuard()
+    monitor = settings.drift_window, references, before, references.categories, references.stations
+    state.deletions = deletions = DeletionGuard(None if database.is_sqlite else database)
     state.retention = retention = Retention(settings, history, deletions)
     state.feed = feed = Feed(database, settings.max_readers)
-    for callback in (drift.on_filed, retention.on_filed, feed.wake):
-        history.on_filed(callback)
+    history.on_filed(feed.wake)
+    if database.is_sqlite:
+        state.drift = drift = DriftMonitor(*monitor)
+        history.on_filed(drift.on_filed)
+        history.on_filed(retention.on_filed)
+    else:  # the leader follows the inspections of all servers
+        state.drift = SharedDrift(database, *monitor)
+        state.leader_drift = partial(LeaderDrift, database, *monitor)
+        notifications.on("deletions", retention.on_deletions)
     await history.open()
     stack.push_async_callback(history.close)
     follow = partial(loaded_models.follow_soon, asyncio.get_running_loop(), preload=settings.preload)
@@ -221,6 +228,10 @@ async def _lead(state: State) -> AsyncIterator[None]:
         await state.sinks.open()
         deleting = asyncio.create_task(state.retention.run())
         stack.callback(deleting.cancel)
+        if not state.database.is_sqlite:
+            callbacks = state.leader_drift().on_filed, state.retention.on_filed
+            following = asyncio.create_task(follow_filed(state.database, state.feed, callbacks))
+            stack.callback(following.cancel)
         stack.push_async_callback(state.jobs.close)
         await state.jobs.open()
         teaching = asyncio.create_task(state.teacher.run())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flowgauge.notifications")
 
-Topic = Literal["events", "jobs", "keys", "models"]
+Topic = Literal["deletions", "events", "jobs", "keys", "models"]
 
 POLL_SECONDS: Final = 1.0
 _CHANNEL: Final = "flowgauge"

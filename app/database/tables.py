@@ -29,7 +29,7 @@ from sqlalchemy.types import TypeEngine
 from app.database.codes import Codes
 
 # The last migration in migrations/versions, which results in the tables below.
-REVISION: Final = "0008"
+REVISION: Final = "0009"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 _TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
@@ -295,6 +295,28 @@ model_files = Table(
     # Grows with each change, in the order of commits. Rows are changed and never deleted.
     Column("number", BigInteger, nullable=False, unique=True),
     Column("data", LargeBinary),  # null for a deleted file
+)
+
+# Windows of drift monitoring at their last test, see app/history/shared_drift.py. PostgreSQL only.
+drift_windows = Table(
+    "drift_windows",
+    metadata,
+    Column("category", String(64), primary_key=True),
+    Column("station", String(256), primary_key=True),  # with its own calibration; "" for all others
+    Column("number", BigInteger, nullable=False),  # greater than those stored before
+    Column("version", String(64), nullable=False),
+    Column("settings", Text, nullable=False),  # of the reference
+    Column("alarm_since", _TEXT_ID),  # an inspection
+    Column("rows", Text, nullable=False),  # id and values of each inspection, a JSON list
+)
+
+# Large deletions that wait for an administrator, or are confirmed. PostgreSQL only.
+held_deletions = Table(
+    "held_deletions",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("held", Text),  # JSON; null once it is confirmed
+    Column("confirmed", BigInteger, nullable=False),  # the amount that the next pass may delete
 )
 
 # Events that a sink gave up, as long as `events` has them.

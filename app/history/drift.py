@@ -116,7 +116,7 @@ class DriftMonitor:
         self._latest = latest
         self._categories = categories
         self._stations = stations
-        self._windows: dict[tuple[str, str | None], _Window] = {}
+        self._windows: dict[tuple[str, str | None], Window] = {}
         self._lock = threading.Lock()
 
     def on_filed(self, rows: Sequence[Row]) -> None:
@@ -155,7 +155,7 @@ class DriftMonitor:
         found = ((category, self.windows(category)) for category in names)
         return {category: states for category, states in found if states}
 
-    def _current(self, category: str, station: str | None) -> "_Window | None":
+    def _current(self, category: str, station: str | None) -> "Window | None":
         """Return the current window; a new one after a change, filled from the database at the start."""
         reference = self._reference(category, station)
         if reference is None or reference.station != station:
@@ -167,53 +167,85 @@ class DriftMonitor:
         known = self._windows.get(key)
         if known is not None and known.reference.same(reference):
             return known
-        window = self._windows[key] = _Window(category, reference, self.window)
+        window = self._windows[key] = Window(category, reference, self.window)
         if known is None:
-            without = () if reference.station is not None else self._stations(category)
-            since = clock.first_id(reference.since_ms)
-            window.add(self._latest(category, self.window, reference.station, without, since))
+            self._fill(category, window)
         return window
 
+    def _fill(self, category: str, window: "Window") -> None:
+        """Fill a new window from the database."""
+        window.add(self._load_latest(category, window))
 
-class _Window:
-    """The latest inspections that are comparable with a reference."""
+    def _load_latest(self, category: str, window: "Window") -> Sequence[Row]:
+        reference = window.reference
+        without = () if reference.station is not None else self._stations(category)
+        since = clock.first_id(reference.since_ms)
+        return self._latest(category, self.window, reference.station, without, since)
+
+
+class Window:
+    """The latest inspections that are comparable with a reference.
+
+    Attributes:
+        rows: id and values of each inspection.
+        alarm_since: the inspection that raised the alarm.
+        tests: number of tests so far.
+    """
 
     def __init__(self, category: str, reference: DriftReference, size: int) -> None:
         self._category = category
         self.reference = reference
-        self._rows = deque[tuple[str, tuple[float, ...]]](maxlen=size)
+        self.rows = deque[tuple[str, tuple[float, ...]]](maxlen=size)
         self._every = -(-size // LOOKS)  # rounded up: at most LOOKS tests per window
         self._added = 0
         self._comparisons: tuple[Comparison, ...] = ()
-        self._alarm_since: str | None = None  # an inspection
+        self.alarm_since: str | None = None  # an inspection
+        self.tests = 0
 
     def state(self) -> DriftState:
         since, alarm_since = (
             None if identifier is None else clock.iso(clock.id_to_ms(identifier))
-            for identifier in (self._rows[0][0] if self._rows else None, self._alarm_since)
+            for identifier in (self.rows[0][0] if self.rows else None, self.alarm_since)
         )
         station, version = self.reference.station, self.reference.version
-        return DriftState(version, len(self._rows), since, self._comparisons, alarm_since, station)
+        return DriftState(version, len(self.rows), since, self._comparisons, alarm_since, station)
 
     def add(self, rows: Sequence[Row]) -> None:
         """Add inspections; skip those that are not comparable or already there."""
         # At the start a row may come both from the database and from the writer.
-        known = {identifier for identifier, _ in self._rows}
-        comparable = self.reference.version, self.reference.precision
-        for row in rows:
-            if (row["version"], row["precision"]) != comparable or row["id"] in known:
+        known = {identifier for identifier, _ in self.rows}
+        for identifier, values in self.values_of(rows):
+            if identifier in known:
                 continue
-            self._rows.append((row["id"], _values(row, len(self.reference.samples))))
+            self.rows.append((identifier, values))
             self._added += 1
             if self._added % self._every == 0:
                 self._test()
 
-    def _test(self) -> None:
-        """Compare the window with the reference, and set or clear the alarm."""
-        table = np.array([values for _, values in self._rows])
+    def restore(self, rows: Iterable[tuple[str, Sequence[float]]], alarm_since: str | None) -> None:
+        """Replace the window by another server's, and compare it; no alarm is raised or cleared."""
+        self.rows.clear()
+        self.rows.extend((identifier, tuple(values)) for identifier, values in rows)
+        self._added = len(self.rows)
+        self.alarm_since = alarm_since
+        self._comparisons = self._compare() if self.rows else ()
+        self.tests += 1
+
+    def values_of(self, rows: Sequence[Row]) -> list[tuple[str, tuple[float, ...]]]:
+        """Return ids and values of the comparable rows."""
+        comparable = self.reference.version, self.reference.precision
+        width = len(self.reference.samples)
+        return [
+            (row["id"], _values(row, width))
+            for row in rows
+            if (row["version"], row["precision"]) == comparable
+        ]
+
+    def _compare(self) -> tuple[Comparison, ...]:
+        table = np.array([values for _, values in self.rows])
         samples = self.reference.samples
         tests = LOOKS * len(samples)
-        self._comparisons = tuple(
+        return tuple(
             compare(
                 name,
                 sample,
@@ -224,19 +256,24 @@ class _Window:
             for (name, sample), column in zip(samples.items(), table.T, strict=True)
             if not np.isnan(column).all()
         )
-        if self._alarm_since is None:
+
+    def _test(self) -> None:
+        """Compare the window with the reference, and set or clear the alarm."""
+        self.tests += 1
+        self._comparisons = self._compare()
+        if self.alarm_since is None:
             far = [comparison for comparison in self._comparisons if comparison.reaches()]
             if far:
-                self._alarm_since = self._rows[-1][0]
+                self.alarm_since = self.rows[-1][0]
                 logger.warning(
                     "the latest %d inspections of %s by %s differ from its calibration images: %s",
-                    len(self._rows),
+                    len(self.rows),
                     self._category,
                     self.reference.version,
                     ", ".join(f"{c.name} (distance {c.distance:.2f}, shift {c.shift:+.2f})" for c in far),
                 )
         elif not any(comparison.reaches(_CLEAR) for comparison in self._comparisons):
-            self._alarm_since = None
+            self.alarm_since = None
             logger.warning("the inspections of %s match its calibration images again", self._category)
 
 

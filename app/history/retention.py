@@ -66,6 +66,7 @@ class Retention:
         self._files = history.files
         self._guard = guard
         self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None  # while passes run
         self._next_sweep = 0.0  # of the monotonic clock
         # Total bytes at the last count (None before the first), and bytes stored since.
         self._bytes: int | None = None
@@ -79,6 +80,7 @@ class Retention:
     async def run(self) -> None:
         """Run a pass every minute until cancelled."""
         self._bytes = None  # another server may have deleted meanwhile
+        self._loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
             try:
@@ -93,10 +95,18 @@ class Retention:
     def confirm(self, kind: DeletionKind) -> HeldDeletion:
         """Let the next pass delete what is held; raises the problem conflict if nothing is."""
         held = self._guard.confirm(kind)
-        if kind == "orphans":
-            self._next_sweep = 0.0
-        self._wake.set()
+        self.wake()
         return held
+
+    def wake(self) -> None:
+        """Run a pass now. May be called from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def on_deletions(self) -> None:
+        """Run a pass if another server has confirmed a deletion; a callback of the notifications."""
+        if self._guard.reload():
+            self.wake()
 
     async def once(self) -> None:
         """Run one pass; once a day it also deletes orphaned files.
@@ -109,7 +119,7 @@ class Retention:
         if self._max_bytes is not None:
             await self._delete_by_size(self._max_bytes)
         await self._repeat(self._trim_events)
-        if time.monotonic() >= self._next_sweep:
+        if time.monotonic() >= self._next_sweep or self._guard.is_confirmed("orphans"):
             await self._sweep()
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
@@ -143,7 +153,8 @@ class Retention:
                 )
                 return old, (connection.scalar(number) or 0) if old else 0
 
-        if self._guard.allows("age", *await asyncio.to_thread(count_unexpected)):
+        unexpected = await asyncio.to_thread(count_unexpected)
+        if await asyncio.to_thread(self._guard.allows, "age", *unexpected):
             for kind, ms in before_ms.items():
                 await self._repeat(partial(self._delete_some, kind, ms))
 
@@ -175,7 +186,7 @@ class Retention:
         self._bytes = total
         keep = int(_TARGET_SHARE * max_bytes)
         to_free = min(total - keep, deletable) if total > max_bytes else 0
-        if self._guard.allows("size", to_free, total) and to_free:
+        if await asyncio.to_thread(self._guard.allows, "size", to_free, total) and to_free:
             await self._repeat(partial(self._delete_some_files, keep))
         all_reviewed = total > max_bytes and not deletable
         if all_reviewed and not self._has_warned:

@@ -1,5 +1,6 @@
 """Deletions that are held until a person confirms them."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
@@ -33,6 +34,6 @@ async def confirm_deletion(
 ) -> HeldDeletion:
     """Confirm a held deletion. It starts at once and cannot be undone."""
     async with audited(request, "history.delete", kind) as detail:
-        held = retention.confirm(kind)
+        held = await asyncio.to_thread(retention.confirm, kind)
         detail |= {"count": held.count, "total": held.total}
     return held

@@ -37,6 +37,7 @@ _DOCUMENTATION: Final = {
     "history_accepting": "1 while the largest upload would be kept; 0 while predictions may be refused for "
     "want of room, and from one that the disk did not take to the next that it takes.",
     "deletion_held": "1 while retention would delete so much that an administrator must confirm it.",
+    "leader": "1 in the server that runs retention, sinks, drift monitoring and jobs; 0 in all others.",
     "error_rate": "Share of good parts rejected (overkill) and of defective ones passed (escape) in the last "
     f"{_RATES_DAYS} days, from all reviews or from the audit sample alone.",
     "drift_alarm": "1 while the latest inspections differ from the calibration images.",
@@ -101,6 +102,7 @@ class Gauges(Collector):
         yield _gauge("history_free_bytes", free_bytes(history.folder))
         yield _gauge("history_accepting", float(history.accepts(self._parts.settings.max_bytes)))
         held = {one.kind for one in self._parts.deletions.held()}
+        yield _gauge("leader", float(self._parts.leader.leads))
         yield _gauge("deletion_held", {(kind,): float(kind in held) for kind in KINDS}, "kind")
 
     def _error_rates(self) -> Iterator[Metric]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -11,23 +12,32 @@ from app.auth import keyring
 from app.auth.key_store import KeyStore
 from app.auth.permissions import COMMAND_LINE
 from app.auth.sessions import COOKIE
+from app.database import clock
 from app.database.engine import Database
+from app.database.leader import Leader
 from app.database.notifications import Notifications
 from app.main import create_app
 from app.schemas.access import Role
 from app.settings import Settings
+from tests.app.history.rows import add, row
 from tests.app.support.guard import SESSION_URL, assert_problem
 from tests.support.postgres import Postgres
 from tests.support.waiting import eventually
 
 
 @contextmanager
-def running(url: str, folder: Path) -> Iterator[TestClient]:
-    """Run a server on a database, with a folder of its own for history and models."""
+def running(url: str, folder: Path, **settings: Any) -> Iterator[TestClient]:
+    """Run a server on a database, with a folder of its own for history and, by default, models."""
     (folder / "models").mkdir(parents=True)
-    settings = Settings(models=folder / "models", history=folder / "history", database=url)
-    with TestClient(create_app(settings)) as client:
+    own = {"models": folder / "models", "history": folder / "history", "database": url}
+    with TestClient(create_app(Settings.model_validate(own | settings))) as client:
         yield client
+
+
+def leads(client: TestClient) -> bool:
+    app: Any = client.app
+    leader: Leader = app.state.leader
+    return leader.leads
 
 
 @pytest.fixture
@@ -91,3 +101,40 @@ def test_unknown_key_without_database_is_no_401(
             assert client.post("/login", json={"key": unknown}).json()["type"] == "history-unavailable"
         finally:
             postgres.start()
+
+
+def test_drift_is_the_same_at_each_server(
+    database_url: str, store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
+) -> None:
+    settings: dict[str, Any] = {"models": store, "drift_window": 20}
+    with (
+        running(database_url, tmp_path / "a", **settings) as a,
+        running(database_url, tmp_path / "b", **settings) as b,
+    ):
+        assert [leads(a), leads(b)] == [True, False]
+        for number, image in enumerate([*tiny_images["good"], *tiny_images["defect"]]):
+            assert (a, b)[number % 2].post("/v1/models/tiny/predict", content=image).status_code == 200
+
+        def drift(client: TestClient) -> dict[str, Any]:
+            report: dict[str, Any] = client.get("/v1/models/tiny/drift").json()
+            return report
+
+        eventually(lambda: drift(a)["inspections"] == drift(b)["inspections"] == 16)
+        assert drift(a) == drift(b)
+
+
+def test_deletion_confirmed_at_another_server_runs_in_the_leader(
+    postgres_database: Database, database_url: str, tmp_path: Path
+) -> None:
+    old = clock.now_ms() - 2 * 24 * 3_600_000
+    add(postgres_database, *(row(old, has_pictures=False) for _ in range(120)), row())
+    settings = {"retention_pass_days": 1}
+    with (
+        running(database_url, tmp_path / "a", **settings) as a,
+        running(database_url, tmp_path / "b", **settings) as b,
+    ):
+        assert leads(a)
+        eventually(lambda: b.get("/v1/deletions").json()["deletions"] != [])
+        assert b.post("/v1/deletions/age/confirm").json()["count"] == 120
+        eventually(lambda: len(a.get("/v1/inspections?limit=200").json()["inspections"]) == 1)
+        eventually(lambda: b.get("/v1/deletions").json()["deletions"] == [])

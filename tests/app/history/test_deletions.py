@@ -1,5 +1,6 @@
 import pytest
 
+from app.database.engine import Database
 from app.errors.problems import Problem
 from app.history.deletions import DeletionGuard
 from app.schemas.deletions import DeletionKind
@@ -45,3 +46,16 @@ def test_confirming_what_is_not_held_is_a_conflict() -> None:
     with pytest.raises(Problem, match="No deletion") as caught:
         DeletionGuard().confirm("size")
     assert caught.value.name == "conflict"
+
+
+def test_servers_share_what_is_held_and_confirmed(postgres_database: Database) -> None:
+    leader, other = (DeletionGuard(postgres_database) for _ in range(2))
+    assert not leader.allows("age", 500, 1000)
+    assert not other.reload()
+    assert other.held() == leader.held()
+    assert other.confirm("age").count == 500
+    assert leader.reload()
+    assert leader.is_confirmed("age")
+    assert leader.allows("age", 500, 1000)
+    assert not other.reload()  # it was used up
+    assert (other.held(), other.is_confirmed("age")) == ([], False)
