@@ -2,7 +2,7 @@
 
 A server claims a key before the inspection. The claim ends in the transaction that files the inspection, or
 when the request fails. The claims of a killed server end once its next start has filed its journal; if it
-does not come back, they expire.
+does not come back, they expire. A server whose journal waits, as for a store that is away, renews its claims.
 """
 
 import uuid
@@ -10,23 +10,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, text, tuple_
+from sqlalchemy import Connection, delete, text, tuple_, update
 
 from app.database.engine import Database
 from app.database.tables import idempotency_claims
 from app.history.queries import EarlierAnswer, find_idempotent
 from flows.fastflow.files.atomic_files import replace_file
 
-# Longer than a server needs to start again and to file its journal.
+# Longer than a server needs to start again, and than the writer waits between two attempts.
 _EXPIRES_MS: Final = 120_000
 _COLUMNS: Final = idempotency_claims.columns
-# As text, because SQLAlchemy would compile it anew for each request. The clocks of servers differ, so the
-# database's counts. A server has only one request with a key, so a claim of its own is left over.
+# The clocks of servers differ, so the database's counts.
+_NOW_MS: Final = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
+# As text, because SQLAlchemy would compile it anew for each request. A server has one request with a key at a
+# time, so a claim of its own is left over.
 _CLAIM: Final = text(
     f"""
-    WITH clock AS (SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) AS now)
     INSERT INTO idempotency_claims AS held (idempotency_key, key_id, server, token, claimed_ms)
-    SELECT :key, :key_id, :server, :token, now FROM clock
+    VALUES (:key, :key_id, :server, :token, {_NOW_MS})
     ON CONFLICT (idempotency_key, key_id) DO UPDATE
         SET server = excluded.server, token = excluded.token, claimed_ms = excluded.claimed_ms
         WHERE held.server = excluded.server OR held.claimed_ms < excluded.claimed_ms - {_EXPIRES_MS}
@@ -72,6 +73,15 @@ class IdempotencyClaims:
         if earlier is None and not is_mine:
             raise KeyIsClaimed
         return earlier
+
+    def renew(self) -> None:
+        """Keep this server's claims from expiring."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(idempotency_claims)
+                .where(_COLUMNS.server == self._server)
+                .values(claimed_ms=text(_NOW_MS))
+            )
 
     def release(self, key_id: str | None, key: str, token: str) -> None:
         """End the claim of a failed request, unless a later request has taken it over."""

@@ -40,6 +40,7 @@ class HistoryWriter:
         filed: bytes of the journal's records that are stored and announced to the callbacks.
         failure: reason why the database cannot be written now; None if it can.
         database_is_away: true if the database did not answer since the last success.
+        on_failure: called in the thread after an attempt that failed for another reason.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class HistoryWriter:
         self.filed = 0
         self.failure: str | None = None
         self.database_is_away = False
+        self.on_failure: Callable[[], None] = lambda: None
         self._thread = ThreadPoolExecutor(1, "history")
         self._delay = 0.0
         self._retry: threading.Timer | None = None
@@ -110,6 +112,9 @@ class HistoryWriter:
             )
             self.database_is_away = isinstance(error, DatabaseUnavailable)
             self.failure = f"{type(error).__name__}: {error}"
+            if not self.database_is_away:
+                with suppress(DatabaseUnavailable):
+                    self.on_failure()
             if self._retry is None:
                 self._retry = threading.Timer(self._delay, self._try_again)
                 self._retry.daemon = True

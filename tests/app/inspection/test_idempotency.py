@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
+from app.database import clock
 from app.database.tables import idempotency_claims, inspections
 from app.errors.problems import Problem
 from app.history.history import History
+from app.history.inspection_files import InspectionFiles
 from app.history.journal import Journal
 from app.history.journal_record import HistoryEntry, JournalRecord
 from app.inspection import idempotency
@@ -182,16 +184,39 @@ async def test_killed_servers_keys_wait_for_its_journal(
             assert await b.send(unanswered) == unanswered.row["id"]
 
 
+async def test_waiting_journal_keeps_its_keys(
+    postgres: Postgres, tmp_path: Path, keyed: Callable[..., HistoryEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is away for longer than a claim lasts, and the database is not."""
+    refused = threading.Event()
+
+    def refuse(*_: object) -> None:
+        refused.set()
+        raise OSError("no store")
+
+    with postgres.database() as url:
+        async with opened(at(tmp_path / "a", url)) as a, opened(at(tmp_path / "b", url)) as b:
+            assert await a.history.find_or_claim(None, "P-1", clock.new_id()) is None
+            age_claims(a.history)
+            with monkeypatch.context() as patch:
+                patch.setattr(InspectionFiles, "store", refuse)
+                patch.setattr(idempotency, "_WAIT_SECONDS", 0)
+                await a.history.record(keyed())
+                assert await asyncio.to_thread(refused.wait, 60)
+                a.history.run_in_writer(lambda: None).result(60)
+                with pytest.raises(Problem, match="Another server"):
+                    await b.send(keyed())
+            await a.history.wait_until_filed()
+            assert await b.send(keyed()) == a.kept()[0]
+
+
 async def test_keys_of_a_server_that_stays_away_expire(
     postgres: Postgres, tmp_path: Path, keyed: Callable[..., HistoryEntry]
 ) -> None:
     with postgres.database() as url:
         async with opened(at(tmp_path / "a", url)) as a:
             assert await a.history.find_or_claim(None, "P-1", "0") is None
-            with a.history.database.write() as connection:
-                connection.execute(
-                    update(idempotency_claims).values(claimed_ms=idempotency_claims.c.claimed_ms - 120_001)
-                )
+            age_claims(a.history)
         async with opened(at(tmp_path / "b", url)) as b:
             entry = keyed()
             assert await b.send(entry) == entry.row["id"]
@@ -204,3 +229,10 @@ def at(folder: Path, url: str) -> Settings:
 def claims(history: History) -> Sequence[str]:
     with history.database.read() as connection:
         return connection.scalars(select(idempotency_claims.c.idempotency_key)).all()
+
+
+def age_claims(history: History) -> None:
+    """Make all claims older than they may get."""
+    with history.database.write() as connection:
+        older = idempotency_claims.c.claimed_ms - 120_001
+        connection.execute(update(idempotency_claims).values(claimed_ms=older))
