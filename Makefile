@@ -66,7 +66,7 @@ test: lint programs
 test-fast: lint
 	$(BIN)/$(PYTEST_QUICK)
 
-test-all: lint programs
+test-all: lint programs $(VENV)/.installed-ray
 	$(BIN)/$(PYTEST_ALL) -m ''
 
 # Use Python 3.11: the oldest versions have no wheels for newer Pythons. Warnings are no errors here, because old
@@ -157,6 +157,11 @@ $(VENV)/.installed-demo: pyproject.toml constraints.txt $(VENV)/.created
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt $(VENV)/.created
 	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+# Large, and only the slow tests need it.
+$(VENV)/.installed-ray: $(VENV)/.installed-dev
+	$(INSTALL) -e '.[dev,ray]'
 	@touch $@
 
 # Without the project: `make constraints` must work when pyproject.toml and constraints.txt contradict each other.

@@ -17,7 +17,7 @@ PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _PREFIX: Final = "FLOWGAUGE_"
 # Variables read elsewhere: by other commands, before libraries load, or by docker-compose.yml.
-_OTHER_VARIABLES: Final = ("RUNS", "KEY", "URL", "DEBUG", "MALLOC", "BIND", "DATA")
+_OTHER_VARIABLES: Final = ("RUNS", "RAY", "KEY", "URL", "DEBUG", "MALLOC", "BIND", "DATA")
 
 
 class Settings(BaseSettings):

@@ -318,6 +318,7 @@ _OTHER_VARIABLES: Final = [
         "Address of the server, for `products`, `jobs` and the examples.",
     ),
     ("`FLOWGAUGE_RUNS`", "Folder of checkpoints and cached features of `train`."),
+    ("`FLOWGAUGE_RAY`", "Ray cluster of `train`, also of a server's trainings: `auto` or HOST:PORT."),
     ("`FLOWGAUGE_DEBUG`", "`1` shows the traceback of an error."),
     (
         "`FLOWGAUGE_MALLOC`",

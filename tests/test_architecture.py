@@ -18,7 +18,8 @@ LAYERS = {
     for whole, names in {
         "flows.fastflow": "config progress manifest files imaging calibration bundle backbones model scoring "
         "engines inference detector export learning",
-        "training": "versions config terminal data features fit run run_all evaluation density commands",
+        "training": "versions config terminal data features fit run run_all cluster evaluation density "
+        "commands",
         "app": "storage settings schemas database errors telemetry scheduling http events auth registry "
         "history inspection recalibration learning products jobs open_inference backup web middleware "
         "dependencies routes routing main server startup client commands",

@@ -50,6 +50,7 @@ def train(
     backbones: BackboneLoader | None = None,
     displace: bool = True,
     make_active: bool = True,
+    lock_seconds: float = 0,
 ) -> TrainedBundle:
     """Train, calibrate and publish a model of one category, and make it the active one.
 
@@ -63,6 +64,7 @@ def train(
         backbones: loader shared by successive runs, so that the backbone is loaded once.
         displace: activate a reused model even if another one was activated since.
         make_active: False leaves the active model as it is.
+        lock_seconds: how long to wait for another process that is at work on this run.
 
     Raises:
         ConfigError, DatasetError, PartsError, FileError, ImageError, AugmentError, WeightsError, EngineError,
@@ -73,7 +75,7 @@ def train(
     run = prepare_run(
         config, data, category, models, runs, resume=resume, progress=progress, backbones=backbones
     )
-    with lock_folder(run.folder):
+    with lock_folder(run.folder, lock_seconds):
         published = find_published(run.folder, run.identity, models, category)
         if resume and published is not None:
             reuse_version(run, published, displace=displace, make_active=make_active)

@@ -6,13 +6,14 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.files.atomic_files import replace_file
 from training.config.run_config import RunConfig
 from training.features.backbone import BackboneLoader
+from training.fit.errors import FitError
 from training.run import TrainedBundle, train
 from training.terminal.columns import aligned
 from training.terminal.progress import Progress
@@ -69,31 +70,48 @@ def train_each(
     """
     backbones = BackboneLoader(models / BACKBONES)
     results = [CategoryResult(category, "not begun") for category in configs]
-    _write(runs, results)
+    write_summary(runs, results)
     for i, (category, config) in enumerate(configs.items()):
         progress.say(f"[{i + 1}/{len(configs)}] {category}")
         results[i] = CategoryResult(category, "begun")
-        _write(runs, results)
-        start = time.monotonic()
-        try:
-            outcome = train(
-                config,
-                data,
-                category,
-                models=models,
-                runs=runs,
-                resume=resume,
-                progress=progress,
-                backbones=backbones,
-                displace=False,  # no one asked for this category by name
-            )
-            results[i] = _result(category, outcome, time.monotonic() - start)
-        # No error of one category may stop the others.
-        except Exception as error:
-            results[i] = _failure(category, error, time.monotonic() - start)
+        write_summary(runs, results)
+        results[i] = train_category(
+            config,
+            data,
+            category,
+            models=models,
+            runs=runs,
+            resume=resume,
+            progress=progress,
+            backbones=backbones,
+            displace=False,  # no one asked for this category by name
+        )
+        if results[i].status == "failed":
             progress.say(f"{category} failed: {results[i].reason}")
-        _write(runs, results)
+        write_summary(runs, results)
     return results
+
+
+def train_category(config: RunConfig, data: Path, category: str, **options: Any) -> CategoryResult:
+    """Train a category; an error becomes a result. For the arguments see `training.run.train`."""
+    start = time.monotonic()
+    try:
+        outcome = train(config, data, category, **options)
+        return _result(category, outcome, time.monotonic() - start)
+    # No error of one category may stop the others.
+    except Exception as error:
+        return describe_failure(category, error, time.monotonic() - start)
+
+
+def require_trained(result: CategoryResult, models: Path) -> TrainedBundle:
+    """Return the bundle of a result.
+
+    Raises:
+        FitError: it failed.
+    """
+    if result.version is None:
+        raise FitError(result.traceback or result.reason)
+    return TrainedBundle(models / result.category / result.version, reused=result.status == "reused")
 
 
 def table(results: Sequence[CategoryResult]) -> list[str]:
@@ -129,7 +147,8 @@ def _result(category: str, outcome: TrainedBundle, seconds: float) -> CategoryRe
     )
 
 
-def _failure(category: str, error: Exception, seconds: float) -> CategoryResult:
+def describe_failure(category: str, error: Exception, seconds: float) -> CategoryResult:
+    """Describe an error; one of a kind that no user can correct comes with its traceback."""
     # Messages of our own errors and of the system are complete.
     ours = type(error).__module__.partition(".")[0] in {"flows", "training"}
     is_complete = isinstance(error, OSError) or (ours and isinstance(error, ValueError))
@@ -138,7 +157,8 @@ def _failure(category: str, error: Exception, seconds: float) -> CategoryResult:
     return CategoryResult(category, "failed", seconds=seconds, reason=reason, traceback=trace)
 
 
-def _write(runs: Path, results: Sequence[CategoryResult]) -> None:
+def write_summary(runs: Path, results: Sequence[CategoryResult]) -> None:
+    """Write the results to `runs`/summary.json."""
     runs.mkdir(parents=True, exist_ok=True)
     text = json.dumps([asdict(result) for result in results], indent=1) + "\n"
     replace_file(runs / SUMMARY, text.encode(), sync=False)

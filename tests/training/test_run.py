@@ -295,6 +295,20 @@ class TestAgain:
             fresh.train()
         assert active_version(fresh.models, "tiny") is None
 
+    @pytest.mark.parametrize("step", ["activate", "finish"])
+    def test_run_killed_while_it_publishes_publishes_once(
+        self, fresh: Place, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(f"training.fit.publish.{step}", lambda *_, **__: kill())
+            with pytest.raises(Killed):
+                fresh.train(resume=True)
+        [left] = versions(fresh.models, "tiny")
+        outcome = fresh.train(resume=True)
+        assert versions(fresh.models, "tiny") == [outcome.bundle.name]
+        assert active_version(fresh.models, "tiny") == outcome.bundle.name
+        assert outcome.reused is (outcome.bundle.name == left) is (step == "finish")
+
     def test_run_killed_in_every_stage_ends_with_the_same_weights(
         self, finished: Finished, place: Place
     ) -> None:

@@ -4,13 +4,14 @@ import math
 import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from training.commands.options import Data, ProgressFormat
 
 if TYPE_CHECKING:
+    from training.config.run_config import RunConfig
     from training.run import TrainedBundle
     from training.run_all import CategoryResult
     from training.terminal.progress import Progress
@@ -39,6 +40,10 @@ Epochs = Annotated[int | None, typer.Option(help="Passes over the images.")]
 TargetFpr = Annotated[float | None, typer.Option(help="Share of good parts that may be rejected, e.g. 0.01.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray", envvar="FLOWGAUGE_RAY", help="Train on a Ray cluster: auto, HOST:PORT or local."),
+]
 TensorBoard = Annotated[Path | None, typer.Option(help="Folder of logs for TensorBoard.")]
 
 # Seconds with 200 images on two cores.
@@ -63,6 +68,7 @@ def train(
     device: Device = None,
     tensorboard: TensorBoard = None,
     no_activate: NoActivate = False,
+    ray: RayAddress = None,
     progress: ProgressFormat = "text",
 ) -> None:
     """Learn a category from images of good parts, calibrate it and publish it.
@@ -77,6 +83,7 @@ def train(
     - flowgauge train --data datasets/elpv --category solar_cell
     - flowgauge train --data line3 --category valve --starter
     - flowgauge train --data mvtec --all --resume
+    - flowgauge train --data /mnt/mvtec --models /mnt/models --runs /mnt/runs --all --ray auto
     """
     from training.config.load_config import load_config
 
@@ -87,21 +94,42 @@ def train(
     if starter:
         configs = {name: settings.as_starter() for name, settings in configs.items()}
     # Imported last: torch takes seconds, and what is wrong with the arguments is said at once.
-    from training.run import train as run
-    from training.run_all import train_each
     from training.terminal.progress import open_progress
 
     reporter = open_progress(progress, _STARTER_STAGES if starter else _STAGES)
     _print_notes(data, names, config, reporter, every=every)
-    if every or len(names) > 1:
-        results = train_each(configs, data, models=models, runs=runs, resume=resume, progress=reporter)
-        _print_results(results, runs, reporter)
-        return
-    [(name, settings)], active = configs.items(), not no_activate
-    outcome = run(
-        settings, data, name, models=models, runs=runs, resume=resume, progress=reporter, make_active=active
-    )
-    _report(outcome, data, models, reporter, is_active=active, as_event=progress == "json")
+    several, active = every or len(names) > 1, not no_activate
+    options: dict[str, Any] = {"models": models, "runs": runs, "resume": resume, "progress": reporter}
+    if several:
+        _print_results(_train_several(ray, configs, data, **options), runs, reporter)
+    else:
+        outcome = _train_one(ray, configs, data, make_active=active, **options)
+        _report(outcome, data, models, reporter, is_active=active, as_event=progress == "json")
+
+
+def _train_several(ray: str | None, *configs_and_data: Any, **options: Any) -> "list[CategoryResult]":
+    if ray:
+        from training.cluster.train_on_cluster import train_on_cluster
+
+        return train_on_cluster(ray, *configs_and_data, **options)
+    from training.run_all import train_each
+
+    return train_each(*configs_and_data, **options)
+
+
+def _train_one(
+    ray: str | None, configs: "dict[str, RunConfig]", data: Path, *, models: Path, **options: Any
+) -> "TrainedBundle":
+    if ray:
+        from training.cluster.train_on_cluster import train_on_cluster
+        from training.run_all import require_trained
+
+        [result] = train_on_cluster(ray, configs, data, models=models, displace=True, **options)
+        return require_trained(result, models)
+    from training.run import train as run
+
+    [(name, config)] = configs.items()
+    return run(config, data, name, models=models, **options)
 
 
 def _category_names(data: Path, given: list[str], *, every: bool, single: bool) -> list[str]:

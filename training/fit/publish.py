@@ -25,7 +25,7 @@ from training.data.thumbnails import encode_webp, shrink
 from training.fit.calibrate import EngineCalibration
 from training.fit.epoch_metrics import METRICS, final_metrics
 from training.fit.preparation import Run
-from training.fit.run_folder import CONFIG, DATA_CHECK, finish
+from training.fit.run_folder import CONFIG, DATA_CHECK, begin_publication, finish
 from training.versions import library_versions
 
 GEOMETRY_REASON = "report/geometry.txt"  # why `geometry.fit: auto` chose the input size, if it did
@@ -82,6 +82,7 @@ def _write_bundle(
     files = golden | _report_files(run) | _highest_files(run, scorers["float32"], calibrations["float32"])
     if descriptions is not None:
         files[DESCRIPTIONS] = descriptions.to_bytes()
+    begin_publication(run.folder, run.identity, run.models, run.category, manifest.version)
     return publish(run.models, manifest, tensors, files)
 
 

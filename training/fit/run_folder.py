@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from flows.fastflow.bundle.bundle import BundleError, verify
-from flows.fastflow.bundle.models_folder import resolve
+from flows.fastflow.bundle.models_folder import active_version, delete, resolve, versions
 from training.config.load_config import dump_config
 from training.config.run_config import RunConfig
 from training.fit.checkpoint import CHECKPOINT
@@ -68,15 +68,15 @@ def identify(
     return Identity(fitted, _digest([fitted, config.model_dump(mode="json", include=after_fit)]))
 
 
-def lock_folder(folder: Path) -> AbstractContextManager[object]:
+def lock_folder(folder: Path, wait_seconds: float = 0) -> AbstractContextManager[object]:
     """Lock the run's folder: two runs in it would mix their checkpoints.
 
     Raises:
-        FitError: another process holds the lock.
+        FitError: another process holds the lock, still after `wait_seconds`.
     """
     lock = FileLock(folder / "lock")
     try:
-        return lock.acquire(timeout=0)
+        return lock.acquire(timeout=wait_seconds)
     except Timeout as error:
         raise FitError(f"another process is at work on this run, in {folder}") from error
 
@@ -118,23 +118,47 @@ def epochs_done(folder: Path) -> int:
         return 0
 
 
+def begin_publication(folder: Path, identity: Identity, models: Path, category: str, version: str) -> None:
+    """Record the version that is about to be published.
+
+    One that a killed process published before, without getting further, is deleted: a run publishes once.
+    """
+    note = _read_note(folder)
+    left = None if note is None or note.get("complete", True) else note["version"]
+    if left in versions(models, category) and left != active_version(models, category):
+        delete(models, category, left)
+    _write_note(folder, identity, version, complete=False)
+
+
 def finish(folder: Path, identity: Identity, version: str) -> None:
     """Record that the run is finished, with the version it published."""
-    (folder / FINISHED).write_text(json.dumps({"identity": identity.bundle, "version": version}))
+    _write_note(folder, identity, version, complete=True)
 
 
 def find_published(folder: Path, identity: Identity, models: Path, category: str) -> Path | None:
     """Find the intact bundle that this run published; None if there is none."""
-    try:
-        finished = json.loads((folder / FINISHED).read_text())
-    except (OSError, ValueError):
-        return None  # missing or half written
-    if finished["identity"] == identity.bundle:
+    note = _read_note(folder)
+    if note is None or note["identity"] != identity.bundle:
+        return None
+    # A process may have been killed between activation and note.
+    if note.get("complete", True) or note["version"] == active_version(models, category):
         with suppress(BundleError):  # deleted or damaged: publish again
-            bundle = resolve(models, category, finished["version"])
+            bundle = resolve(models, category, note["version"])
             verify(bundle)
             return bundle
     return None
+
+
+def _read_note(folder: Path) -> Any:
+    try:
+        return json.loads((folder / FINISHED).read_text())
+    except (OSError, ValueError):
+        return None  # missing or half written
+
+
+def _write_note(folder: Path, identity: Identity, version: str, *, complete: bool) -> None:
+    note = {"identity": identity.bundle, "version": version, "complete": complete}
+    (folder / FINISHED).write_text(json.dumps(note))
 
 
 def _digest(value: object) -> str:

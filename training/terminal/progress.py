@@ -23,30 +23,39 @@ class Progress(Protocol):
 
 
 class ConsoleProgress:
-    """Lines and bars on a console; only lines if it is no terminal."""
+    """Lines and bars on a console; only lines if it is no terminal. Stages may overlap."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-
-    def say(self, line: str) -> None:
-        """Print a line, above the bar if one is shown."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    @contextmanager
-    def stage(self, title: str, total: int) -> Iterator[Callable[[float], None]]:
-        """Show a bar of `total` steps; yield a function that takes the number of steps done since."""
-        shown = self.console.is_terminal
-        if not shown:
-            self.say(f"{title} ...")
-        columns = (
+        self._bars = Bars(
             TextColumn("{task.description:<10}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         )
-        with Bars(*columns, console=self.console, transient=True, disable=not shown) as bar:
-            yield partial(bar.advance, bar.add_task(title, total=total))
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bars that are shown."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Callable[[float], None]]:
+        """Show a bar of `total` steps; yield a function that takes the number of steps done since."""
+        if self._bars.disable:
+            self.say(f"{title} ...")
+        bar = self._bars.add_task(title, total=total)
+        self._bars.start()
+        try:
+            yield partial(self._bars.advance, bar)
+        finally:
+            self._bars.refresh()
+            self._bars.remove_task(bar)
+            if not self._bars.tasks:
+                self._bars.stop()
 
 
 def open_progress(form: Literal["text", "json"], stages: Mapping[str, float]) -> Progress:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -186,4 +187,16 @@ def test_error_is_one_line_and_exits_with_1(
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+    assert not (tmp_path / "models").exists()
+
+
+def test_cluster_without_the_extra_is_refused(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
+        monkeypatch.setenv(name, "0")
+    result = run(tiny_data, tmp_path, "--ray", "auto")
+    assert result.exit_code == 1
+    assert result.stderr == "error: --ray needs the extra ray: pip install 'flowgauge[ray]'\n"
     assert not (tmp_path / "models").exists()
