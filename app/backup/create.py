@@ -17,7 +17,15 @@ from sqlalchemy import func, select
 from app.auth.audit import Audit
 from app.auth.permissions import COMMAND_LINE
 from app.backup.dump import dump
-from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, ManifestLine, Snapshot
+from app.backup.folder import (
+    MANIFEST,
+    SNAPSHOT,
+    BackupError,
+    BackupFolder,
+    ManifestLine,
+    Snapshot,
+    require_own_files,
+)
 from app.database import clock
 from app.database.engine import Database, redact_url
 from app.database.tables import inspections
@@ -46,6 +54,7 @@ def create_snapshot(settings: Settings, folder: BackupFolder) -> tuple[str, int]
         DatabaseError: the database cannot be used, or was made by another version of FlowGauge.
         OSError: a folder cannot be read or written.
     """
+    require_own_files(settings)
     history = settings.history.absolute()
     if not settings.has_database:
         raise BackupError(f"there is no history in {history}: set FLOWGAUGE_HISTORY or --history")

@@ -19,6 +19,7 @@ from typing import Final, Literal, NamedTuple
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
+from app.settings import Settings
 from flows.fastflow.files.atomic_files import remove_directory
 from flows.fastflow.files.plain_files import FileError, file_hashes
 
@@ -29,6 +30,15 @@ _NAME: Final = re.compile(r"[0-9]{8}T[0-9]{9}Z")
 
 class BackupError(ValueError):
     """A snapshot cannot be created, read or restored; the message says why and what to do."""
+
+
+def require_own_files(settings: Settings) -> None:
+    """Raise BackupError if images, maps and models are in a store."""
+    if settings.store is not None:
+        raise BackupError(
+            "images, maps and models are in FLOWGAUGE_STORE, which no snapshot holds: copy the database "
+            "first, with pg_dump, and then the store, with its own tools"
+        )
 
 
 class Snapshot(BaseModel):

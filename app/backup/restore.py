@@ -16,7 +16,7 @@ from filelock import Timeout
 from app.auth.audit import Audit
 from app.auth.permissions import COMMAND_LINE
 from app.backup.dump import load_postgresql
-from app.backup.folder import BackupError, BackupFolder
+from app.backup.folder import BackupError, BackupFolder, require_own_files
 from app.database.engine import Database, parse_url, redact_url
 from app.history.history import folder_lock
 from app.settings import Settings
@@ -42,6 +42,7 @@ def restore_snapshot(settings: Settings, folder: BackupFolder, name: str) -> boo
         DatabaseError: the database cannot be used.
         OSError: the disk is full.
     """
+    require_own_files(settings)
     history, models = settings.history.absolute(), settings.models.absolute()
     with folder.locked(), _locked(history):
         _require_empty_database(settings.database_url, folder.snapshot(name).database)

@@ -154,6 +154,16 @@ class Database:
         """Open a PostgreSQL connection outside of the pool, in autocommit mode; for use over a long time."""
         return connections.connect_postgresql(self.engine, options)
 
+    @contextmanager
+    def locked(self, number: int, *, shared: bool = False) -> Iterator[None]:
+        """Hold a lock of `locks` within a block, by a transaction of its own; no-op on SQLite."""
+        if self.is_sqlite:
+            yield
+            return
+        with self.write() as connection:
+            locks.take(connection, number, shared=shared)
+            yield
+
     def close(self) -> None:
         """Close all connections; one in use closes when its thread returns it."""
         # A disposed pool would keep returned connections open.

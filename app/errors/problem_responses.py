@@ -18,6 +18,7 @@ from starlette.routing import Match
 from app.database.engine import DatabaseUnavailable
 from app.errors.problems import TYPES, Problem, ProblemName
 from app.schemas.problem import ProblemDetails
+from app.storage.store import StoreUnavailable
 
 logger = logging.getLogger("flowgauge.problems")
 
@@ -77,6 +78,9 @@ def to_problem(error: Exception) -> Problem:
         return Problem(
             "history-unavailable", "The database does not answer, or takes no more; try again later."
         )
+    if isinstance(error, StoreUnavailable):
+        logger.warning("%s", error)
+        return Problem("history-unavailable", "The store of the files does not answer; try again later.")
     if isinstance(error, DataError):
         logger.warning("%s", error)
         return Problem("invalid-request", "A text has a character that no database keeps, such as U+0000.")
@@ -92,6 +96,7 @@ def install_handlers(app: FastAPI, page: Callable[[Request, Problem], Response])
 
     @app.exception_handler(Problem)
     @app.exception_handler(DatabaseUnavailable)
+    @app.exception_handler(StoreUnavailable)
     @app.exception_handler(DataError)
     async def on_problem(request: Request, error: Exception) -> Response:
         return problem_response(request, to_problem(error))

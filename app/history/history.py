@@ -24,6 +24,8 @@ from app.history.recent_answers import RecentAnswers
 from app.history.writer import HistoryWriter, Rows
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.settings import Settings
+from app.storage.store import StoreUnavailable
+from app.storage.urls import StoreError, open_store
 
 logger = logging.getLogger("flowgauge.history")
 
@@ -62,7 +64,7 @@ class History:
         self.folder = settings.history.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.database = Database(settings.database_url)
-        self.files = InspectionFiles(self.folder)
+        self.files = InspectionFiles(self.folder, open_store(settings.store) if settings.store else None)
         self.drawer = Drawer(self.files)
         # Sending an archive takes a place and keeps one image in memory.
         self.archives = ConcurrencyLimit(MAX_ARCHIVES, "archives are being sent")
@@ -205,6 +207,8 @@ class History:
                 self._claims = IdempotencyClaims(self.database, read_server_id(self.folder))
         except BaseException as error:
             self._release()
+            if isinstance(error, StoreError | StoreUnavailable):
+                raise HistoryError(f"FLOWGAUGE_STORE cannot be used: {error}") from error
             if isinstance(error, OSError):
                 raise HistoryError(f"the history {self.folder} cannot be used: {error}") from error
             raise

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
 from sqlalchemy import Column, Connection, select
 
@@ -10,7 +9,7 @@ from app.database.engine import Database
 from app.database.tables import inspections
 from app.errors.problems import Problem
 from app.history import queries
-from app.history.inspection_files import InspectionFiles
+from app.history.inspection_files import find_identifier, find_sha256
 
 logger = logging.getLogger("flowgauge.history")
 
@@ -37,22 +36,22 @@ def explain_missing_files(database: Database, identifier: str) -> Problem:
     )
 
 
-def find_orphans(database: Database, history_files: InspectionFiles, files: Iterable[Path]) -> list[Path]:
-    """Return the files without an inspection.
+def find_orphans(database: Database, names: Iterable[str]) -> list[str]:
+    """Return the names of files without an inspection.
 
     A file that is being stored may be among them: the file exists before its row.
     """
-    images: dict[str, Path] = {}
-    maps: dict[str, Path] = {}
-    for path in files:
-        if history_files.is_image(path):
-            images[path.name] = path
-        elif history_files.is_map(path):
-            maps[path.stem] = path
+    images: dict[str, str] = {}
+    maps: dict[str, str] = {}
+    for name in names:
+        if (sha256 := find_sha256(name)) is not None:
+            images[sha256] = name
+        elif (identifier := find_identifier(name)) is not None:
+            maps[identifier] = name
     with database.read() as connection:
         unused_images = find_unused_images(connection, images.keys())
         unused_maps = _unknown(connection, _COLUMNS.id, maps.keys())
-    return [*(images[name] for name in unused_images), *(maps[name] for name in unused_maps)]
+    return [*(images[sha256] for sha256 in unused_images), *(maps[one] for one in unused_maps)]
 
 
 def find_unused_images(connection: Connection, images: Collection[str]) -> list[str]:

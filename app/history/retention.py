@@ -8,14 +8,14 @@ rows. If the process is killed in between, the rows stay, and the next pass dele
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
+from app.database import locks
 from app.database.clock import first_id, now_ms
 from app.database.engine import DatabaseUnavailable
 from app.database.tables import inspections, retention
@@ -23,6 +23,7 @@ from app.errors.problems import Problem
 from app.events import log
 from app.history.deletions import DeletionGuard
 from app.history.history import History
+from app.history.inspection_files import image_name, map_name
 from app.history.orphans import find_orphans, find_unused_images
 from app.history.rates import DECISIONS
 from app.schemas.deletions import DeletionKind, HeldDeletion
@@ -40,6 +41,7 @@ _DAY_MS: Final = 24 * 3_600_000
 _MAX_OFFLINE_MS: Final = 14 * _DAY_MS
 _INTERVAL_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 24 * 3600.0
+_COUNT_SECONDS: Final = 600.0
 # Inspections deleted in one step; the writer waits meanwhile.
 _CHUNK: Final = 200
 _CHUNK_EVENTS: Final = 5_000
@@ -71,6 +73,7 @@ class Retention:
         # Total bytes at the last count (None before the first), and bytes stored since.
         self._bytes: int | None = None
         self._filed_bytes = 0
+        self._next_count = 0.0  # of the monotonic clock, where several servers store
         self._has_warned = False
 
     def on_filed(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -161,7 +164,7 @@ class Retention:
     def _delete_some(self, kind: _Kind, before_ms: int) -> bool:
         """Delete some old inspections with their files; return True if more may remain."""
         conditions = _older_than(kind, before_ms)
-        with self._database.write() as connection:
+        with self._deleting() as connection:
             ids = connection.scalars(
                 select(_COLUMNS.id).where(*conditions).order_by(_COLUMNS.id).limit(_CHUNK)
             ).all()
@@ -178,8 +181,11 @@ class Retention:
 
     async def _delete_by_size(self, max_bytes: int) -> None:
         """Delete the files of the oldest inspections if all exceed the size limit."""
-        if self._bytes is not None and self._bytes + self._filed_bytes <= max_bytes:
+        # What other servers store is not counted here.
+        is_recent = self._database.is_sqlite or time.monotonic() < self._next_count
+        if is_recent and self._bytes is not None and self._bytes + self._filed_bytes <= max_bytes:
             return
+        self._next_count = time.monotonic() + _COUNT_SECONDS
         # Inspections stored meanwhile are counted twice rather than never.
         self._filed_bytes = 0
         total, deletable = await asyncio.to_thread(self._count_bytes)
@@ -209,7 +215,7 @@ class Retention:
     def _delete_some_files(self, keep: int) -> bool:
         """Delete files of some of the oldest inspections, PASS first; return True if more remain."""
         total = self._bytes or 0
-        with self._database.write() as connection:
+        with self._deleting() as connection:
             ids = _find_oldest(connection, total - keep)
             gone = connection.execute(
                 update(inspections)
@@ -229,33 +235,38 @@ class Retention:
         # First store the journal of an earlier process: its files may exist already.
         await self._history.wait_until_filed()
 
-        def find() -> tuple[list[Path], int]:
-            found, total = list[Path](), 0
-            for folder in self._files.folders():
-                files = [path for path in folder.iterdir() if path.is_file()]
-                found += find_orphans(self._database, self._files, files)
-                total += len(files)
+        def find() -> tuple[list[str], int]:
+            found, total = list[str](), 0
+            for names in self._files.names():
+                found += find_orphans(self._database, names)
+                total += len(names)
             return found, total
 
         found, total = await asyncio.to_thread(find)
 
         def confirm_and_remove() -> bool:
-            # Check again, while nothing is being stored.
-            still = find_orphans(self._database, self._files, found)
-            if self._guard.allows("orphans", len(still), total):
-                for path in still:
-                    logger.info("%s belongs to no inspection: deleted", path)
-                    path.unlink(missing_ok=True)
+            # Check again, while no server stores anything.
+            with self._database.locked(locks.FILES):
+                still = find_orphans(self._database, found)
+                if self._guard.allows("orphans", len(still), total):
+                    for name in still:
+                        logger.info("%s belongs to no inspection: deleted", name)
+                    self._files.remove(still)
             return False
 
         await self._repeat(confirm_and_remove)
 
+    @contextmanager
+    def _deleting(self) -> Iterator[Connection]:
+        """Open a transaction while no server stores files: one may be about to reuse an image."""
+        with self._database.write() as connection:
+            locks.take(connection, locks.FILES)
+            yield connection
+
     def _remove_files(self, connection: Connection, gone: Sequence[Any]) -> None:
         """Delete the maps of inspections, and images that no other inspection has."""
         images = find_unused_images(connection, {row.image_sha256 for row in gone})
-        maps = (self._files.map_path(row.id) for row in gone)
-        for path in (*maps, *map(self._files.image_path, images)):
-            path.unlink(missing_ok=True)
+        self._files.remove([*(map_name(row.id) for row in gone), *map(image_name, images)])
 
 
 def _of_kind(kind: _Kind) -> list[ColumnElement[bool]]:

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 from sqlalchemy import insert, select
 from sqlalchemy.exc import DataError, IntegrityError
 
+from app.database import locks
 from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections
 from app.events.log import append
 from app.events.new_events import inspection_event
 from app.history.idempotency_claims import end_claims
-from app.history.inspection_files import InspectionFiles
+from app.history.inspection_files import InspectionFiles, image_name, map_name
 from app.history.journal import Journal
 from app.history.journal_record import JournalRecord
 
@@ -160,14 +161,17 @@ class HistoryWriter:
         # deleted its files since, and they must not come back.
         new = [record for record in records if record.row["id"] not in known]
         rows = [record.row for record in new]
-        for row, image, score_map in new:
-            self._files.store(row["image_sha256"], image, row["id"], score_map)
+        files = {image_name(row["image_sha256"]): image for row, image, _ in new}
+        files |= {map_name(row["id"]): score_map for row, _, score_map in new}
         try:
             if rows:
-                with self._database.write() as connection:
-                    connection.execute(insert(inspections), rows)
-                    end_claims(connection, rows)
-                    append(connection, [inspection_event(row) for row in rows])
+                # Until the commit no server deletes an image that these inspections share with others.
+                with self._database.locked(locks.FILES, shared=True):
+                    self._files.store_all(files)
+                    with self._database.write() as connection:
+                        connection.execute(insert(inspections), rows)
+                        end_claims(connection, rows)
+                        append(connection, [inspection_event(row) for row in rows])
         except (DataError, IntegrityError):
             if len(records) > 1:
                 return [row for record in records for row in self._file([record])]

@@ -19,7 +19,6 @@ from app.history.reviewed_images import (
 from app.schemas.history import Verdict
 from app.schemas.learning import Obstacle
 from flows.fastflow.bundle.bundle import BundleError
-from flows.fastflow.files.atomic_files import link_or_copy
 from flows.fastflow.learning.descriptions import DESCRIPTIONS
 from flows.fastflow.learning.fit import MIN_DEFECTS
 from flows.fastflow.learning.reviewed import (
@@ -68,7 +67,7 @@ class LearningSet:
                 # The suffix means nothing: the format is read from the data.
                 target = folder / name / f"{image.inspection_id}.png"
                 try:
-                    link_or_copy(files.image_path(image.sha256), target)
+                    files.provide_image(image.sha256, target)
                 except FileNotFoundError as error:
                     detail = f"The image of inspection {image.inspection_id} was deleted."
                     raise Problem("files-lost", detail) from error
@@ -99,7 +98,7 @@ def find_learning_set(history: History, models: Path, manifest: Manifest, since_
             found = [one for one in found if one.part_id not in drawn]
         of_parts = find_images_of_parts(database, category, found)
         picked = pick_one_per_part(found, of_parts, lambda one: one in fitted or one in calibrated)
-        return [one for one in picked if history.files.image_path(one.sha256).is_file()][:MAX_IMAGES]
+        return [one for one in picked if history.files.may_have_image(one.sha256)][:MAX_IMAGES]
 
     defects, good = find("defect"), find("good")
     where = InspectionFilter(category, verdict="defect", from_ms=since_ms)

@@ -5,10 +5,11 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+INCOMING: Final = "incoming"  # subfolder of unfinished files
 _ABANDONED_SECONDS: Final = 24 * 3600
 
 
@@ -22,7 +23,7 @@ class FolderStore:
 
     def __init__(self, folder: Path, *, sync: bool = False) -> None:
         self._folder = folder
-        self._incoming = folder / "incoming"
+        self._incoming = folder / INCOMING
         self._sync = sync
 
     @property
@@ -55,14 +56,21 @@ class FolderStore:
             place = Path(parent).relative_to(self._folder)
             yield from ((place / name).as_posix() for name in sorted(names) if not name.startswith("."))
 
+    def folders(self, folder: str) -> Iterator[str]:
+        if (self._folder / folder).is_dir():
+            for path in sorted((self._folder / folder).iterdir()):
+                if path.is_dir() and not path.name.startswith("."):
+                    yield path.relative_to(self._folder).as_posix()
+
     def exists(self, name: str) -> bool:
         return (self._folder / name).is_file()
 
-    def remove_unfinished(self, older_than: float = _ABANDONED_SECONDS) -> None:
-        """Delete files of killed writers; the age in seconds spares those that others write now."""
+    def remove_abandoned(self) -> None:
+        """Delete unfinished files of killed writers that are more than a day old."""
         for part in self._incoming.glob("*"):
-            if part.stat().st_mtime <= time.time() - older_than:
-                part.unlink(missing_ok=True)
+            with suppress(OSError):  # another server was faster
+                if part.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                    part.unlink()
 
     @contextmanager
     def _unfinished(self, path: Path, data: bytes) -> Iterator[Path]:

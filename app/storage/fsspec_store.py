@@ -47,14 +47,23 @@ class FsspecStore:
             return
 
     def list(self, folder: str) -> Iterator[str]:
-        for path in self._call(self._fs.find, folder):
-            yield path.rstrip("/").removeprefix(f"{self._path}/")
+        yield from map(self._name, self._call(self._fs.find, folder))
+
+    def folders(self, folder: str) -> Iterator[str]:
+        try:
+            found = self._call(lambda path: self._fs.ls(path, detail=True), folder)
+        except FileNotFoundError:
+            return
+        yield from (self._name(one["name"]) for one in found if one["type"] == "directory")
 
     def exists(self, name: str) -> bool:
         try:
             return bool(self._call(self._fs.info, name)["type"] == "file")
         except FileNotFoundError:
             return False
+
+    def _name(self, path: str) -> str:
+        return path.rstrip("/").removeprefix(f"{self._path}/")
 
     def _put(self, path: str, data: bytes, **options: str) -> None:
         seconds = _WRITE_SECONDS + len(data) / _MIN_BYTES_PER_SECOND

@@ -44,6 +44,10 @@ class Store(Protocol):
         """Yield the names of all files below a folder, at any depth."""
         ...
 
+    def folders(self, folder: str) -> Iterator[str]:
+        """Yield the names of the folders in a folder that hold files."""
+        ...
+
     def exists(self, name: str) -> bool:
         """Tell if a file exists."""
         ...

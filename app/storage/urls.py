@@ -52,7 +52,9 @@ def open_store(url: str, sub: str = "") -> Store:
     require_store_url(url)
     scheme, _, path = url.partition("://")
     if scheme == "file":
-        return FolderStore(Path(path) / sub, sync=True)
+        store = FolderStore(Path(path) / sub, sync=True)
+        store.remove_abandoned()
+        return store
     import fsspec
 
     # Each store has a client of its own, with the credentials of now; a listing is as of now too.

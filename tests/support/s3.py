@@ -55,9 +55,9 @@ class S3Server:
             assert time.monotonic() < deadline, self._log.read_text()[-2000:]
             time.sleep(0.02)
 
-    def make_bucket(self) -> str:
+    def make_bucket(self, name: str | None = None) -> str:
         """Make an empty bucket and return its name."""
-        name = f"bucket-{uuid.uuid4().hex}"
+        name = name or f"bucket-{uuid.uuid4().hex}"
         self._request("PUT", name)
         return name
 

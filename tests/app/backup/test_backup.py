@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -404,3 +405,15 @@ def test_creating_and_restoring_are_audited(plant: Plant) -> None:
 def test_folder_is_for_its_user_alone(plant: Plant) -> None:
     plant.create()
     assert plant.folder.path.stat().st_mode & 0o077 == 0
+
+
+def test_backup_of_a_store_is_refused(tmp_path: Path) -> None:
+    settings = Settings(
+        history=tmp_path / "history",
+        database="postgresql://flowgauge@localhost/flowgauge",
+        store=f"file://{tmp_path}/store",
+    )
+    folder = BackupFolder(tmp_path / "backup")
+    for use in (create_snapshot, partial(restore_snapshot, name="newest")):
+        with pytest.raises(BackupError, match="copy the database first, with pg_dump, and then the store"):
+            use(settings, folder)

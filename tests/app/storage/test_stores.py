@@ -60,6 +60,8 @@ def test_list_yields_names_below_a_folder(store: Store, open_again: Callable[[],
         store.write(name, b"x")
     assert sorted(other.list("maps")) == names[:3]
     assert sorted(other.list("")) == names
+    assert [*other.folders("maps")] == ["maps/ef"]
+    assert [*other.folders("nothing")] == []
 
 
 def test_file_is_created_once(store: Store, open_again: Callable[[], Store]) -> None:
