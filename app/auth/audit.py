@@ -11,7 +11,7 @@ from fastapi import Request
 from sqlalchemy import Connection, insert, select
 
 from app.auth.permissions import SERVER, Caller
-from app.database import clock
+from app.database import clock, locks
 from app.database.engine import Database
 from app.database.tables import audit
 from app.errors.problems import Problem
@@ -68,6 +68,17 @@ class Audit:
         # %r, because names are free text: none may look like a line of the log.
         logger.info("%s %r by %r: %s", action, values["target"], values["actor"], outcome)
         return number
+
+    def write_serving(self, target: str, detail: Mapping[str, Any]) -> None:
+        """Add an entry that a version serves, unless another server has just added it."""
+        category, _, _ = target.partition("/")
+        of_category = audit.c.target.startswith(f"{category}/", autoescape=True)
+        query = select(audit.c.target).where(audit.c.action == "model.serves", of_category)
+        with self._database.write() as connection:
+            locks.take(connection, locks.MODELS, f"{category} serves")
+            last = connection.scalar(query.order_by(audit.c.number.desc()).limit(1))
+            if self._database.is_sqlite or last != _plain(target):  # with SQLite there is one server
+                self.write(SERVER, "model.serves", target, "done", detail, connection=connection)
 
     def actions(self) -> list[str]:
         """Read the names of all actions in the log, sorted."""
@@ -143,7 +154,7 @@ class ServingObserver:
 
     async def _write(self, target: str, detail: Mapping[str, Any]) -> None:
         try:
-            await asyncio.to_thread(self._audit.write, SERVER, "model.serves", target, "done", detail)
+            await asyncio.to_thread(self._audit.write_serving, target, detail)
         except Exception:  # not fatal: each inspection names its version
             logger.exception("cannot record model.serves %s in the audit log", target)
 

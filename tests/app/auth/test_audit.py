@@ -1,6 +1,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flows.fastflow.bundle import bundle, models_folder
 from tests.app.conftest import history_of
 from tests.app.support.bundles import copy_version
 from tests.app.support.services import create_service
+from tests.support.postgres import Postgres
 from tests.support.waiting import eventually, until
 
 CHANGE = {"target_fpr": 0.3, "reason": "too strict"}
@@ -52,6 +54,20 @@ def test_target_is_stored_and_cannot_forge_a_line(
     assert entry.detail == {"x": target}
     assert caplog.messages
     assert all(message.isprintable() for message in caplog.messages)
+
+
+def test_version_that_serves_on_two_servers_is_recorded_once(postgres: Postgres) -> None:
+    with postgres.database() as url:
+        databases = [Database(url), Database(url)]
+        databases[0].upgrade()
+        both = [Audit(database) for database in databases]
+        for version in ("v1", "v2", "v1"):
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda one, version=version: one.write_serving(f"tiny/{version}", {}), both))
+        entries = both[0].page(10, action="model.serves")
+        assert [entry.target for entry in entries] == ["tiny/v1", "tiny/v2", "tiny/v1"]
+        for database in databases:
+            database.close()
 
 
 def test_entry_is_part_of_the_transaction(audit: Audit, database: Database) -> None:

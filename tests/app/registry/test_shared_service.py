@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.main import create_app
+from app.registry import model_rows
 from app.registry.loaded_models import LoadedModels
 from app.settings import Settings
 from flows.fastflow.bundle.bundle import FLOW, MANIFEST
@@ -57,6 +58,17 @@ def test_version_is_loaded_and_deleted_on_both(
     eventually(lambda: b.get(f"/v1/models/tiny/versions/{first}").status_code == 404)
     assert [path.name for path in (tmp_path / "b/models/tiny").glob("*/")] == ["v2"]
     assert not [path for path in (tmp_path / "shared/models/tiny" / first).rglob("*") if path.is_file()]
+
+
+def test_change_is_followed_by_polling_alone(
+    both: list[TestClient], store: Path, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_rows, "notify", lambda *_: None)
+    a, b = both
+    a.post("/v1/models/tiny/versions", content=make_archive(store, "v2"), headers=_ZIP)
+    for version in ("v2", first):
+        assert a.post(f"/v1/models/tiny/versions/{version}:activate").status_code == 200
+        eventually(lambda version=version: serving(b) == version)  # type: ignore[misc]
 
 
 def test_lost_store_keeps_serving_what_is_loaded(
