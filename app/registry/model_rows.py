@@ -62,9 +62,3 @@ def find_below(connection: Connection, category: str, name: str) -> list[SmallFi
     query = select(_COLUMNS.name, _COLUMNS.data).where(_COLUMNS.category == category, is_below)
     rows = connection.execute(query.where(_COLUMNS.data.is_not(None)))
     return [SmallFile(category, row.name, row.data) for row in rows]
-
-
-def list_live(connection: Connection) -> set[tuple[str, str]]:
-    """Return the category and the name of each file."""
-    query = select(_COLUMNS.category, _COLUMNS.name).where(_COLUMNS.data.is_not(None))
-    return {(row.category, row.name) for row in connection.execute(query)}

@@ -84,7 +84,10 @@ class SharedBundles:
                 self._store.write(f"{place}/{name}", read_verified(folder, manifest, name, MAX_BYTES))
         backbone = manifest.backbone
         for path in find_kept_files(backbone.name, self._models / BACKBONES, backbone.weights_sha256):
-            self._upload_backbone(path)
+            mark = path.with_name(path.name + NAMED)
+            for file in (mark, path) if mark.exists() else (path,):
+                if not self._store.exists(f"{BACKBONES}/{file.name}"):
+                    self._store.write(f"{BACKBONES}/{file.name}", file.read_bytes())
         with suppress(FileExistsError):
             self._store.create(f"{place}/{MANIFEST}", data)
 
@@ -137,15 +140,6 @@ class SharedBundles:
                 with replacing(self._models / name, sync=False) as temporary:
                     temporary.write_bytes(self._store.read(name))
 
-    def _upload_backbone(self, path: Path) -> None:
-        name, mark = f"{BACKBONES}/{path.name}", path.with_name(path.name + NAMED)
-        if not self._store.exists(name):
-            if mark.exists():
-                self._store.write(name + NAMED, mark.read_bytes())
-            self._store.write(name, path.read_bytes())
-        elif not mark.exists():
-            self._store.delete(name + NAMED)
-
     def _fetch_backbone(self, backbone: Backbone) -> bool:
         file = f"{backbone.name}-{backbone.weights_sha256[:12]}.safetensors"
         path = self._models / BACKBONES / file
@@ -156,21 +150,18 @@ class SharedBundles:
             return load_kept_weights(backbone.name, path.parent, backbone.weights_sha256) is not None
 
         with self._lock(path):
-            if file in self._checked and path.exists():
+            has_fetched = False
+            if file not in self._checked or not path.exists():
+                try:
+                    names = [name for name in self._store.list(BACKBONES) if Path(name).name.startswith(file)]
+                except OSError as error:
+                    raise _not_fetched(file, error) from error
+                for name in sorted(names, reverse=True):  # the mark first, if there is one
+                    check = is_good if name.endswith(file) else Path.exists
+                    has_fetched |= self._fetch_file(name, self._models / name, check)
+            if path.exists():  # otherwise the weights come from elsewhere, such as a package
                 os.utime(path)
-                return False
-            try:
-                if not self._store.exists(f"{BACKBONES}/{file}"):
-                    return False  # the weights come from elsewhere, such as a package
-                if self._store.exists(f"{BACKBONES}/{file}{NAMED}"):
-                    self._fetch_file(f"{BACKBONES}/{file}{NAMED}", path.with_name(file + NAMED), Path.exists)
-            except OSError as error:
-                if path.exists():
-                    return False  # the loader verifies it
-                raise _not_fetched(file, error) from error
-            has_fetched = self._fetch_file(f"{BACKBONES}/{file}", path, is_good)
-            os.utime(path)
-            self._checked.add(file)
+                self._checked.add(file)
             return has_fetched
 
     def _fetch_file(self, name: str, path: Path, is_good: Callable[[Path], bool]) -> bool:

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from sqlalchemy import select
 
 from app.database import locks
-from app.database.engine import Database, DatabaseError
+from app.database.engine import Database, DatabaseError, DatabaseUnavailable
 from app.database.tables import identity
 from app.registry import model_rows
 from app.registry.category_settings import SETTINGS
@@ -29,7 +29,7 @@ from app.registry.model_files import ModelFiles
 from app.registry.model_rows import SmallFile
 from app.registry.shared_bundles import SharedBundles
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.bundle.bundle import MANIFEST, read_manifest
+from flows.fastflow.bundle.bundle import MANIFEST, BundleError, read_manifest
 from flows.fastflow.bundle.models_folder import (
     ACTIVE,
     BACKBONES,
@@ -81,22 +81,23 @@ class SharedModels(ModelFiles):
         with self._database.read() as connection:
             history = connection.scalar(select(identity.c.id)) or ""
             newest = model_rows.last_number(connection)
-        try:
-            self._mark = _Mark.model_validate_json((self.models / COPY).read_bytes())
-        except FileNotFoundError:
-            self._adopt()
-            self._mark = _Mark(history=history)
-            self._write_mark()
-        if self._mark.history != history:
+        mark = self.models / COPY
+        own = list(self._small_files())
+        self._mark = _Mark.model_validate_json(mark.read_bytes()) if mark.exists() else _Mark(history=history)
+        if self._mark.history != history or (newest and own and not mark.exists()):
             raise DatabaseError(
-                f"{self.models} is a copy of the models of another database; name an empty folder with "
-                "FLOWGAUGE_MODELS"
+                f"{self.models} has versions of its own, or is a copy of the models of another database: "
+                "name an empty folder with FLOWGAUGE_MODELS, and upload what you need to a server"
             )
-        if self._mark.number > newest:  # an older state of the database was restored
+        if own and not newest:
+            self._share(own)
+        elif self._mark.number > newest:  # an older state of the database was restored
+            for path in own:
+                self._write_file(SmallFile(*self._key(path), None))
             self._mark.number = 0
+        self._write_mark()
         self._bundles.in_use = in_use
         self.refresh()
-        self._delete_unknown()
         self._on_change = on_change
 
     def refresh(self) -> None:
@@ -214,37 +215,30 @@ class SharedModels(ModelFiles):
                     models_folder.resolve(self.models, category, path.parent.name)
                     write(self.models / path.relative_to(folder), path.read_bytes())
 
-    def _adopt(self) -> None:
-        """Make the versions of this folder the shared models if there are none yet."""
-        if not (own := list(self._small_files())):
-            return
-        with self._database.read() as connection:
-            is_new = not model_rows.last_number(connection)
-        for path in own:
-            if is_new and path.name == MANIFEST:
-                self._bundles.upload(path.parent, read_manifest(path.parent))
+    def _share(self, own: Sequence[Path]) -> None:
+        """Make the files of this folder the shared models.
+
+        Raises:
+            DatabaseError: a version is damaged, or another server was faster.
+            DatabaseUnavailable: the store does not answer.
+        """
+        try:
+            for path in own:
+                if path.name == MANIFEST:
+                    self._bundles.upload(path.parent, read_manifest(path.parent))
+        except BundleError as error:
+            raise DatabaseError(
+                f"the models cannot be shared, delete the damaged version: {error}"
+            ) from error
+        except OSError as error:
+            raise DatabaseUnavailable(f"the models cannot be shared: {error}") from error
         with self._database.write() as connection:
             locks.take(connection, locks.MODELS)
-            if not model_rows.last_number(connection):
-                model_rows.store(connection, [SmallFile(*self._key(path), path.read_bytes()) for path in own])
-                logger.warning("the versions of %s are now the shared models", self.models)
-                return
-            for path in own:
-                known = model_rows.read_data(connection, *self._key(path))
-                if path.name == MANIFEST and known != path.read_bytes():
-                    raise DatabaseError(
-                        f"{path.parent} is no version of the models that the servers share, so this folder "
-                        "cannot become a copy of them. Name an empty folder with FLOWGAUGE_MODELS, and "
-                        "upload this version to a server if you need it"
-                    )
-
-    def _delete_unknown(self) -> None:
-        with self._database.read() as connection:
-            known = model_rows.list_live(connection)
-        with self._applying:
-            for path in list(self._small_files()):
-                if self._key(path) not in known:
-                    self._write_file(SmallFile(*self._key(path), None))
+            if model_rows.last_number(connection):
+                raise DatabaseError("another server has shared its models meanwhile: start again")
+            self._write_mark()  # before the commit: afterwards this is no folder with versions of its own
+            model_rows.store(connection, [SmallFile(*self._key(path), path.read_bytes()) for path in own])
+        logger.warning("the versions of %s are now the shared models", self.models)
 
     def _write_file(self, file: SmallFile) -> None:
         path = self.models / file.category / file.name

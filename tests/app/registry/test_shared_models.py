@@ -296,14 +296,21 @@ class TestOpen:
         shutil.rmtree(b.models)
         assert versions(servers.start("b")) == [V2, V3]
 
-    def test_folder_of_one_server_is_adopted_once(self, servers: Servers) -> None:
+    def test_folder_of_one_server_is_adopted_once(
+        self, servers: Servers, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for name, version in (("a", V1), ("b", V2)):
             made(servers.root / name, version=version)
             models_folder.activate(servers.root / name, "screw", version)
+        for step in ("write 2", "row"):
+            with monkeypatch.context() as patch:
+                fail_at(step, servers.store, patch)
+                with pytest.raises(KeyboardInterrupt):
+                    servers.start("a")
         b = servers.root / "b"
         a = servers.start("a")
         assert versions(a) == [V1]
-        with pytest.raises(DatabaseError, match="no version of the models that the servers share"):
+        with pytest.raises(DatabaseError, match="has versions of its own"):
             servers.start("b")
         assert models_folder.versions(b, "screw") == [V2]  # untouched
         c = servers.start("c")
@@ -319,7 +326,7 @@ class TestOpen:
         servers.publish(a, V1)
         with postgres.database() as url, ExitStack() as stack:
             others = Servers(tmp_path, url, stack)
-            with pytest.raises(DatabaseError, match="a copy of the models of another database"):
+            with pytest.raises(DatabaseError, match="is a copy of the models of another database"):
                 others.start("a")
         assert versions(a) == [V1]
 
