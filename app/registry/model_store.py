@@ -18,7 +18,6 @@ from app.registry.loaded_models import LoadedModels
 from app.registry.model_files import ModelFiles
 from app.registry.packing import unpack
 from app.scheduling.concurrency_limit import ConcurrencyLimit
-from app.storage.store import StoreUnavailable
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.bundle.bundle import BundleError
 from flows.fastflow.files.atomic_files import remove_abandoned, temporary_directory
@@ -156,9 +155,6 @@ class ModelStore:
         except models_folder.ModelConflictError as error:
             existing = f"Version {manifest.version!r} of {manifest.category!r} exists"
             raise Problem("conflict", f"{existing}; versions are never overwritten.") from error
-        except StoreUnavailable as error:
-            logger.exception("%s/%s is not published", manifest.category, manifest.version)
-            raise Problem("history-unavailable", "The store of the models does not answer.") from error
         return sha256
 
     def require_serving(self, manifest: Manifest) -> None:
