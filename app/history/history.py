@@ -34,6 +34,8 @@ T = TypeVar("T")
 # Closing writes waiting records for at most this long. The rest stays in the journal for the next start.
 _CLOSE_SECONDS: Final = 10.0
 _WAIT_SECONDS: Final = 10.0  # a request waits this long for an inspection to reach the database
+# An answer waits this long for it, if other servers could be asked for the inspection next.
+_SHARED_WAIT_SECONDS: Final = 1.0
 _FINDERS: Final = 4  # parallel lookups of idempotency keys
 MAX_ARCHIVES: Final = 4  # sent in parallel
 MAX_EXPORTS: Final = 4  # sent in parallel, a page of rows each
@@ -53,8 +55,9 @@ class History:
     """Inspections in a database, images and maps in a folder, and a journal in front of both.
 
     `record` returns as soon as the journal has an inspection; a thread writes it to the database a moment
-    later. Read `database` at any time, but delete rows and files only through `run_in_writer`. `identity` is
-    that of the database, known after `open`.
+    later. With a store, `record` waits a moment for that, so that other servers find what was answered. Read
+    `database` at any time, but delete rows and files only through `run_in_writer`. `identity` is that of the
+    database, known after `open`.
 
     Raises:
         DatabaseError: the database URL is not usable.
@@ -69,6 +72,7 @@ class History:
         # Sending an archive takes a place and keeps one image in memory.
         self.archives = ConcurrencyLimit(MAX_ARCHIVES, "archives are being sent")
         self.exports = ConcurrencyLimit(MAX_EXPORTS, "exports are being sent")
+        self._is_shared = settings.store is not None
         self._journal_bytes = settings.journal_bytes
         # If the database is gone, each lookup waits for a timeout; these must not block other threads.
         self._finders = ThreadPoolExecutor(_FINDERS, "idempotency")
@@ -107,7 +111,10 @@ class History:
         Raises:
             Problem: history-unavailable; the inspection is not kept.
         """
-        await asyncio.wrap_future(self._appending.submit(self._append, entry))
+        position = await asyncio.wrap_future(self._appending.submit(self._append, entry))
+        if self._is_shared and self._writer.failure is None:
+            with suppress(Problem):  # it is in the journal
+                await self._filed(position, _SHARED_WAIT_SECONDS)
 
     async def wait_until_filed(self) -> None:
         """Wait until all inspections answered so far are in the database.
@@ -243,7 +250,8 @@ class History:
             logger.warning("idempotency keys are looked up in memory: %s", error)
             return None
 
-    def _append(self, entry: HistoryEntry) -> None:
+    def _append(self, entry: HistoryEntry) -> int:
+        """Append an inspection to the journal; return the position after it."""
         try:
             self._journal.append(entry.record())
         except JournalFull as error:
@@ -255,14 +263,15 @@ class History:
             ) from error
         self._recent.add(entry.row)
         self._writer.wake()
+        return self._journal.appended
 
-    async def _filed(self, position: int) -> None:
+    async def _filed(self, position: int, seconds: float = _WAIT_SECONDS) -> None:
         """Wait until all journal records up to a position are in the database."""
         if position <= self._writer.filed:
             return
         filing = self._writer.run(partial(self._writer.file_until, position))
         try:
-            async with asyncio.timeout(_WAIT_SECONDS):
+            async with asyncio.timeout(seconds):
                 done = await asyncio.wrap_future(filing)
         except TimeoutError:
             done = False

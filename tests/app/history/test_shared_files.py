@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from app.database import clock
+from app.history import queries
 from app.history.deletions import DeletionGuard
 from app.history.history import History, HistoryError
 from app.history.inspection_files import InspectionFiles, image_name, map_name
@@ -44,14 +45,15 @@ async def opened(*settings: Settings) -> AsyncIterator[list[History]]:
         yield histories
 
 
-async def test_files_are_read_by_another_server(
+async def test_recorded_inspection_is_found_by_another_server(
     make_settings: Callable[[str], Settings], make_entry: MakeEntry
 ) -> None:
     entry = make_entry()
     sha256, identifier = entry.row["image_sha256"], entry.row["id"]
     async with opened(make_settings("a"), make_settings("b")) as [mine, other]:
         await mine.record(entry)
-        await mine.wait_until_filed()
+        with other.database.read() as connection:
+            assert queries.find_inspection(connection, identifier) is not None
         assert other.files.read_image(sha256) == entry.image
         scores = other.files.read_score_map(identifier)
         assert scores is not None
