@@ -155,13 +155,13 @@ class Database:
         return connections.connect_postgresql(self.engine, options)
 
     @contextmanager
-    def locked(self, number: int, *, shared: bool = False) -> Iterator[None]:
+    def locked(self, number: int, name: str | None = None, *, shared: bool = False) -> Iterator[None]:
         """Hold a lock of `locks` within a block, by a transaction of its own; no-op on SQLite."""
         if self.is_sqlite:
             yield
             return
         with self.write() as connection:
-            locks.take(connection, number, shared=shared)
+            locks.take(connection, number, name, shared=shared)
             yield
 
     def close(self) -> None:

@@ -19,10 +19,8 @@ from sqlalchemy import Row
 from app.errors.problems import Problem
 from app.history.training_set import PARTS_FILE, part_prefix
 from app.products.products import Products
-from app.products.rows import file_name
 from app.schemas.products import ImageFinding, ProductImage
 from flows.fastflow.calibration.images_per_part import PARTS
-from flows.fastflow.files.atomic_files import link_or_copy
 
 _UNKNOWN_KIND: Final = "defect"
 _MAX_OTHERS: Final = 10  # of a finding, which may name all images
@@ -40,23 +38,24 @@ def make_folder(
 
     Raises:
         Problem: unknown-product; files-lost if a file is missing or cut off.
+        StoreUnavailable: the store of the images does not answer.
         OSError: the disk is full.
     """
     images = products.images.included(product)
     folder = parent / product
     (folder / "train" / "good").mkdir(parents=True)
+    targets: dict[Path, Row[Any]] = {}
     for image in images:
         is_test = image.label == "good" and test_good(image.sha256)
         target = folder / ("test/good" if is_test else place_of(image)) / name_of(image, image.suffix)
         target.parent.mkdir(parents=True, exist_ok=True)
-        source = products.images.files.path(product, file_name(image))
-        if not source.is_file() or source.stat().st_size != image.bytes:
-            raise Problem(
-                "files-lost",
-                f"The image {image.name!r} is missing or damaged on the server's disk. Exclude or delete it, "
-                "or restore a backup.",
-            )
-        link_or_copy(source, target)
+        targets[target] = image
+    if (lost := products.images.files.provide(product, targets)) is not None:
+        raise Problem(
+            "files-lost",
+            f"The image {lost.name!r} is missing or damaged on the server's disk. Exclude or delete "
+            "it, or restore a backup.",
+        )
     if any(image.part_id for image in images):
         (folder / PARTS).write_text(PARTS_FILE, encoding="utf-8")
 

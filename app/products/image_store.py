@@ -4,12 +4,13 @@ import errno
 import json
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Row, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
-from app.database import clock
+from app.database import clock, locks
 from app.database.engine import Database
 from app.database.tables import product_images, products
 from app.errors.problems import Problem, ProblemName
@@ -29,6 +30,7 @@ from app.registry.free_disk import require_room_for_upload
 from app.schemas.history import Verdict
 from app.schemas.products import ImageFinding, ImageLabel, ImageSource, ItemStatus
 from app.settings import Settings
+from app.storage.urls import open_store
 
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -60,23 +62,27 @@ class NewImage(NamedTuple):
 class ImageStore:
     """The images of all products. All methods may block; threads may share an object.
 
-    Attributes:
-        lock: held while a product or a file gets or loses its row.
-
     Raises:
         Problem: unknown-product from each method that gets a name; DatabaseUnavailable.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        self.files = DatasetFiles(settings.history.absolute())
-        self.lock = threading.Lock()
+        store = open_store(settings.store) if settings.store else None
+        self.files = DatasetFiles(settings.history.absolute(), store)
+        self._lock = threading.Lock()
         self._database = database
         self._max_images = settings.product_images
         self._max_bytes = settings.product_bytes
-        self._bytes = 0
+        self._bytes = 0  # with SQLite, whose database has one server
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold, on all servers, what a product or a file needs to get or lose its row."""
+        with self._lock, self._database.locked(locks.FILES, "products"):
+            yield
 
     def open(self) -> None:
-        """Create the folders, and undo interrupted changes. The tables exist and nobody else uses them."""
+        """Create the folders, and undo interrupted changes of this server. The tables exist."""
 
         def has_row(product: str, name: str) -> bool:
             with self._database.read() as connection:
@@ -84,9 +90,10 @@ class ImageStore:
                     return find_product(connection, product) is not None
                 return find_images(connection, product, [name.partition(".")[0]]) != {}
 
-        self.files.open(has_row)
+        with self.locked():
+            self.files.open(has_row)
         with self._database.read() as connection:
-            self._bytes = connection.scalar(select(func.sum(IMAGES.bytes))) or 0
+            self._bytes = _sum_bytes(connection)
 
     def find(self, product: str, sha256: str) -> Row[Any]:
         with self._database.read() as connection:
@@ -119,8 +126,10 @@ class ImageStore:
             RefusedImage: the dataset or the disk is full.
         """
         name = f"{new.sha256}.{new.suffix}"
-        with self.lock:
+        with self.locked():
             with self._database.read() as connection:
+                if not self._database.is_sqlite:  # other servers add and delete images as well
+                    self._bytes = _sum_bytes(connection)
                 require_product(connection, product)
                 if known := find_images(connection, product, [new.sha256]).get(new.sha256):
                     return known, False
@@ -129,7 +138,8 @@ class ImageStore:
             values = new._asdict() | {"product": product, "bytes": len(new.data), "excluded": False}
             del values["data"]
             try:
-                require_room_for_upload(self.files.folder, len(new.data))
+                if self.files.disk is not None:
+                    require_room_for_upload(self.files.disk, len(new.data))
                 with self.files.changing(product, name):
                     self.files.write(product, name, new.data)
                     with self._database.write() as connection:
@@ -194,7 +204,7 @@ class ImageStore:
 
     def delete(self, product: str, sha256: str) -> None:
         """Delete an image: its row, then its file."""
-        with self.lock:
+        with self.locked():
             image = self.find(product, sha256)
             name = file_name(image)
             with self.files.changing(product, name):
@@ -206,7 +216,7 @@ class ImageStore:
 
     def delete_product(self, product: str) -> int:
         """Delete a product with its images; return their number."""
-        with self.lock, self.files.changing(product):
+        with self.locked(), self.files.changing(product):
             with self._database.write() as connection:
                 of_product = delete(product_images).where(IMAGES.product == product)
                 sizes = connection.scalars(of_product.returning(IMAGES.bytes)).all()
@@ -229,3 +239,7 @@ class ImageStore:
                 f"All products hold {self._bytes} bytes of images; the limit is {self._max_bytes}. Delete "
                 "some images, or set FLOWGAUGE_PRODUCT_BYTES.",
             )
+
+
+def _sum_bytes(connection: Connection) -> int:
+    return int(connection.scalar(select(func.sum(IMAGES.bytes))) or 0)

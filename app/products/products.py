@@ -47,7 +47,7 @@ class Products:
             "takeover": new.takeover,
             "revision": 1,
         }
-        with self.images.lock, self.database.write() as connection:
+        with self.images.locked(), self.database.write() as connection:
             if find_product(connection, new.name) is not None:
                 raise Problem("conflict", f"There is a product {new.name!r} already.")
             # After those that jobs know of a deleted product with this name.

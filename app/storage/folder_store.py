@@ -46,6 +46,7 @@ class FolderStore:
         path = self._folder / name
         with self._unfinished(path, data) as part:
             os.link(part, path)  # unlike a rename, it replaces nothing
+            part.unlink()
 
     def delete(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
@@ -74,7 +75,7 @@ class FolderStore:
 
     @contextmanager
     def _unfinished(self, path: Path, data: bytes) -> Iterator[Path]:
-        """Write a file under a temporary name, to rename or link, and delete what is left of it."""
+        """Write a file under a temporary name, to rename or link; after an error it is deleted."""
         for folder in (path.parent, self._incoming):
             folder.mkdir(parents=True, exist_ok=True)
         part = self._incoming / f"{uuid.uuid4().hex}-{path.name}"
@@ -85,8 +86,9 @@ class FolderStore:
                     file.flush()
                     os.fsync(file.fileno())
             yield part
-        finally:
+        except BaseException:
             part.unlink(missing_ok=True)
+            raise
 
 
 def _holds(path: Path, data: bytes) -> bool:

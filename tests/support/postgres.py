@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+from sqlalchemy import text
+
+from app.database.engine import Database
 
 _START_SECONDS = 60.0
 
@@ -117,6 +120,12 @@ class Postgres:
             host=str(self._root), user="postgres", dbname="postgres", autocommit=True
         ) as connection:
             connection.execute(statement)
+
+
+def is_waiting(database: Database) -> bool:
+    """Tell if a connection to the server of a database waits for a lock."""
+    with database.read() as connection:
+        return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
 
 
 def _as_server_user() -> list[str]:

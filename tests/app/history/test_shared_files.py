@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import text
 
 from app.database import clock
 from app.history import queries
@@ -21,9 +20,9 @@ from app.storage.store import StoreUnavailable
 from app.storage.urls import open_store
 from tests.app.history.conftest import MakeEntry
 from tests.app.history.rows import row
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, is_waiting
 from tests.support.s3 import S3Server
-from tests.support.waiting import eventually, until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -130,11 +129,7 @@ async def test_image_about_to_be_reused_is_not_deleted(
         retention = Retention(Settings(retention_pass_days=1), other, DeletionGuard())
         deleting = asyncio.create_task(retention.once())
 
-        def waits() -> bool:
-            with other.database.read() as connection:
-                return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
-
-        await asyncio.to_thread(eventually, waits)
+        await until(lambda: deleting.done() or is_waiting(other.database))
         go_on.set()
         await deleting
         await mine.wait_until_filed()
