@@ -32,7 +32,7 @@ class Catalogue:
             Problem: unknown-model; model-loading if the models folder or the file `active` cannot be read.
         """
         if version is None:
-            found = self._active_version(category)
+            found = self.active_version(category)
         else:
             found = version if self.has(category, version) else None
         if found is None:
@@ -44,7 +44,8 @@ class Catalogue:
             return (self._models / category / version / bundle.MANIFEST).is_file()
         return False
 
-    def _active_version(self, category: str) -> str | None:
+    def active_version(self, category: str) -> str | None:
+        """Return the active version, which may be missing; None if there is none; raises as `find`."""
         folder = self._models / category
         if not models_folder.is_category(category) or not folder.is_dir():
             return None

@@ -135,8 +135,9 @@ class LoadedModels:
         for name, version in self.model_sizes():
             if name == category and version != serving and not self._catalogue.has(category, version):
                 self.drop(category, version)
-        if preload or serving is not None:
-            with suppress(Problem):  # of a category without an active version; refused bundles are in the log
+        with suppress(Problem):  # which is in the log
+            active = self._catalogue.active_version(category)
+            if active not in (None, self._active.get(category)) and (preload or serving is not None):
                 await self.get(category)
 
     def model_sizes(self) -> dict[ModelKey, int]:

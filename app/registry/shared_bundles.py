@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -42,10 +42,15 @@ KEPT_SECONDS: Final = 120.0
 
 
 class _Copy(NamedTuple):
-    """Files that are dropped together, and the time of their last use in seconds since 1970."""
+    """Files that are deleted together: of a version, or of a backbone.
+
+    Attributes:
+        used: time of the last use in seconds since 1970.
+    """
 
     used: float
-    folder: Path
+    size: int
+    path: Path
     files: list[Path]
 
 
@@ -151,11 +156,12 @@ class SharedBundles:
 
         with self._lock(path):
             has_fetched = False
-            if file not in self._checked or not path.exists():
+            if not (path.exists() and (file in self._checked or is_good(path))):
                 try:
                     names = [name for name in self._store.list(BACKBONES) if Path(name).name.startswith(file)]
                 except OSError as error:
-                    raise _not_fetched(file, error) from error
+                    logger.warning("cannot look for the backbone %s: %s", file, error)
+                    return False  # a package may have it
                 for name in sorted(names, reverse=True):  # the mark first, if there is one
                     check = is_good if name.endswith(file) else Path.exists
                     has_fetched |= self._fetch_file(name, self._models / name, check)
@@ -170,7 +176,8 @@ class SharedBundles:
             return False
         try:
             data = self._store.read(name)
-            with replacing(path, sync=False) as temporary:
+            # Not in the version's folder, which may hold no other file, not even after a kill.
+            with replacing(path, sync=False, via=self._models) as temporary:
                 temporary.write_bytes(data)
                 if not is_good(temporary):
                     logger.error("%s in the store of the models is damaged", name)
@@ -183,30 +190,32 @@ class SharedBundles:
         """Delete copies of files, the least recently used first, until the rest has `max_bytes`."""
         with self._dropping:
             copies = sorted(self._copies())
-            sizes = [sum(path.stat().st_size for path in copy.files) for copy in copies]
-            total = sum(sizes)
+            total = sum(copy.size for copy in copies)
             if total <= self._max_bytes:
                 return
             kept = {self._models / category / version for category, version in self.in_use()}
             kept |= {path for folder in kept for path in self._backbones_of(folder)}
-            for copy, size in zip(copies, sizes, strict=True):
-                if copy.folder in kept or time.time() - copy.used < KEPT_SECONDS or not size:
+            for copy in copies:
+                if copy.path in kept or time.time() - copy.used < KEPT_SECONDS or not copy.size:
                     continue
                 for path in copy.files:
                     path.unlink(missing_ok=True)
-                total -= size
-                logger.info("deleted the copy of %s: FLOWGAUGE_STORE_CACHE_BYTES is reached", copy.folder)
+                total -= copy.size
+                logger.info("deleted the copy of %s: FLOWGAUGE_STORE_CACHE_BYTES is reached", copy.path)
                 if total <= self._max_bytes:
                     return
 
-    def _copies(self) -> list[_Copy]:
-        backbones = (self._models / BACKBONES).glob("*.safetensors")
-        copies = [_Copy(path.stat().st_mtime, path, [path]) for path in backbones]
-        for folder in self._models.glob("*/*/"):
-            if is_category(folder.parent.name) and is_version(folder.name):
-                files = [path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST]
-                copies.append(_Copy(folder.stat().st_mtime, folder, files))
-        return copies
+    def _copies(self) -> Iterator[_Copy]:
+        for path in (*self._models.glob(f"{BACKBONES}/*.safetensors"), *self._models.glob("*/*/")):
+            if not path.is_dir():
+                files = [path]
+            elif is_category(path.parent.name) and is_version(path.name):
+                files = [file for file in path.rglob("*") if file.is_file() and file != path / MANIFEST]
+            else:
+                continue
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                size = sum(file.stat().st_size for file in files)
+                yield _Copy(path.stat().st_mtime, size, path, files)
 
     def _backbones_of(self, folder: Path) -> list[Path]:
         try:

@@ -38,7 +38,7 @@ from flows.fastflow.bundle.models_folder import (
     ModelConflictError,
     Write,
 )
-from flows.fastflow.files.atomic_files import link_or_copy, remove_directory, replace_file
+from flows.fastflow.files.atomic_files import link_or_copy, remove_abandoned, remove_directory, replace_file
 from flows.fastflow.manifest import Manifest
 
 logger = logging.getLogger("flowgauge.models")
@@ -96,6 +96,8 @@ class SharedModels(ModelFiles):
                 self._write_file(SmallFile(*self._key(path), None))
             self._mark.number = 0
         self._write_mark()
+        for folder in (self.models, *self.models.glob("*/")):
+            remove_abandoned(folder)
         self._bundles.in_use = in_use
         self.refresh()
         self._on_change = on_change
@@ -249,7 +251,8 @@ class SharedModels(ModelFiles):
         if is_bundle and path.parent.is_dir():  # also that of another bundle with the same name
             remove_directory(path.parent)
         if file.data is not None:
-            replace_file(path, file.data, sync=True)
+            # A version's folder may hold no other file, not even after a kill.
+            replace_file(path, file.data, sync=True, via=self.models)
         elif not is_bundle:
             path.unlink(missing_ok=True)
 

@@ -17,28 +17,30 @@ _PART: Final = re.compile(r"\..+\.part")
 _ABANDONED_SECONDS: Final = 24 * 3600
 
 
-def replace_file(path: Path, data: bytes, *, sync: bool) -> None:
+def replace_file(path: Path, data: bytes, *, sync: bool, via: Path | None = None) -> None:
     """Replace a file's content in one step; for the arguments see `replacing`."""
-    with replacing(path, sync=sync) as temporary:
+    with replacing(path, sync=sync, via=via) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
-def replacing(path: Path, *, sync: bool) -> Iterator[Path]:
+def replacing(path: Path, *, sync: bool, via: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path to write to, and rename it into place unless an error is raised.
 
     Args:
         path: the file.
         sync: flush the file to the disk before the rename: a power cut then leaves the old or the new
             content, and never an empty file.
+        via: folder on the same disk for the temporary file; None for the file's own.
     """
-    with temporary_directory(path.parent) as folder:
+    with temporary_directory(via or path.parent) as folder:
         temporary = folder / path.name
         yield temporary
         temporary.chmod(0o644)
         if sync:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.replace(path)
 
 

@@ -280,6 +280,9 @@ class TestFetch:
         assert load_kept_weights("resnet18", b.models / BACKBONES, weights.sha256) is not None
         names = [{file.name for file in (one.models / BACKBONES).iterdir()} for one in (a, b)]
         assert names[0] == names[1] == {path.name, f"{path.name}.named"}
+        (servers.root / "store").rename(servers.root / "away")
+        b = servers.start("b")
+        b.fetch(folder_of(b, V1))  # nothing is missing
 
 
 class TestOpen:
