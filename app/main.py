@@ -54,6 +54,7 @@ from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
 from app.scheduling.draining import Draining
 from app.settings import Settings, unknown_variables
+from app.storage.urls import open_store
 from app.telemetry.metrics import Telemetry
 from app.web.page import error_page
 from flows.fastflow.imaging.image_limits import ImageLimits, max_uncompressed_bytes
@@ -163,7 +164,6 @@ def _create_model_files(settings: Settings, database: Database) -> ModelFiles:
     # Imported here: most servers have no store.
     from app.registry.shared_bundles import SharedBundles
     from app.registry.shared_models import SharedModels
-    from app.storage.urls import open_store
 
     store = open_store(settings.store, "models")
     bundles = SharedBundles(settings.models, store, settings.store_cache_bytes)
@@ -205,7 +205,8 @@ def _open_jobs(state: State) -> None:
     """Open the queue of jobs, and the teacher."""
     settings: Settings = state.settings
     products: Products = state.products
-    folders = JobFolders(settings.history.absolute())
+    store = None if settings.store is None else open_store(settings.store, "jobs")
+    folders = JobFolders(settings.history.absolute(), store)
     commands = Commands(settings, state.history, products, folders, state.model_files)
     job_store = JobStore(state.database)
     takeover = Takeover(state.store, products, job_store, commands, state.audit)
@@ -216,6 +217,8 @@ def _open_jobs(state: State) -> None:
         Completion(state.model_files, folders, products, takeover).complete,
         settings.job_threads,
     )
+    wake = partial(asyncio.get_running_loop().call_soon_threadsafe, jobs.wake)
+    state.notifications.on("jobs", wake)
     state.draining.at_end.append(jobs.end)
     state.teacher = Teacher(products, jobs, settings.models, state.audit)
 
@@ -224,16 +227,15 @@ def _open_jobs(state: State) -> None:
 async def _lead(state: State) -> AsyncIterator[None]:
     """Run the work of which there must be one, while this server leads."""
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(state.sinks.close)
-        await state.sinks.open()
-        deleting = asyncio.create_task(state.retention.run())
-        stack.callback(deleting.cancel)
-        if not state.database.is_sqlite:
-            callbacks = state.leader_drift().on_filed, state.retention.on_filed
-            following = asyncio.create_task(follow_filed(state.database, state.feed, callbacks))
-            stack.callback(following.cancel)
         stack.push_async_callback(state.jobs.close)
         await state.jobs.open()
-        teaching = asyncio.create_task(state.teacher.run())
-        stack.callback(teaching.cancel)
+        stack.push_async_callback(state.sinks.close)
+        await state.sinks.open()
+        tasks = [state.retention.run(), state.teacher.run()]
+        if not state.database.is_sqlite:
+            callbacks = state.leader_drift().on_filed, state.retention.on_filed
+            tasks.append(follow_filed(state.database, state.feed, callbacks))
+        for task in map(asyncio.create_task, tasks):
+            stack.callback(task.cancel)
+        stack.callback(state.jobs.stop)  # at once, before anything is waited for
         yield

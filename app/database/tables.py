@@ -29,7 +29,7 @@ from sqlalchemy.types import TypeEngine
 from app.database.codes import Codes
 
 # The last migration in migrations/versions, which results in the tables below.
-REVISION: Final = "0009"
+REVISION: Final = "0010"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 _TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
@@ -282,6 +282,10 @@ jobs = Table(
     Column("result", Text),  # JSON
     Column("error", Text),
     Column("outcome", Text),
+    Column("done", Integer),  # steps of the stage, such as epochs
+    Column("total", Integer),
+    Column("owner", String(36)),  # random, of the server that runs it: another one may take over
+    Column("cancel_requested", Boolean, nullable=False, server_default=false()),  # at another server
     Index("ix_jobs_state", "state", "id"),
     Index("ix_jobs_product", "product", "id"),
 )

@@ -67,6 +67,7 @@ class Execution:
         self._child: Child | None = None
         self._is_cancelled = False
         self._is_stopped = False
+        self._has_new_lines = False  # in the log
         self._share = 0.0  # of the job that was done when this attempt began
 
     def cancel(self) -> None:
@@ -83,6 +84,8 @@ class Execution:
 
     async def run(self) -> JobRecord | None:
         """Run the command until the job ends; return the ended job, or None if the server stops."""
+        if self.job.resumed:
+            await asyncio.to_thread(self._folders.fetch_log, self.job)
         saving = asyncio.create_task(self._save_progress())
         try:
             while (ended := await self._attempt()) is None:
@@ -125,7 +128,10 @@ class Execution:
         if self.job.attempts > MAX_ATTEMPTS:
             raise ChildFailed(f"The job was interrupted {MAX_ATTEMPTS} times without getting further.")
         await asyncio.to_thread(self._folders.create, self.job)
-        if self.job.resumed == 0:
+        is_new_here = not self._folders.data(self.job).is_dir()
+        if is_new_here and self.job.resumed and self._store.is_shared:
+            self._append("The job begins again: another server has run it, whose files are not here.")
+        if is_new_here:
             # Before the images are read: a later change counts as one that the job does not know.
             of_job = self.job.kind, self.job.product
             revision, good = await asyncio.to_thread(self._commands.read_dataset, *of_job)
@@ -144,6 +150,7 @@ class Execution:
     def _append(self, line: str) -> None:
         with suppress(OSError):  # the disk is full; the job may still succeed
             self._log.append(self._commands.redact(self.job, line))
+        self._has_new_lines = True
         self._notify()
 
     def _take_progress(self, progress: ChildProgress) -> None:
@@ -165,6 +172,10 @@ class Execution:
         saved = self.job
         while True:
             await asyncio.sleep(_SAVE_SECONDS)
+            if self._has_new_lines:
+                self._has_new_lines = False
+                with suppress(OSError):  # the end of the job publishes it again
+                    await asyncio.to_thread(self._folders.publish_log, saved)
             if self.job != saved:
                 saved = self.job
                 with suppress(DatabaseError):  # the end is what must be stored

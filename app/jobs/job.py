@@ -18,11 +18,7 @@ TAUGHT: Final[tuple[JobKind, ...]] = ("starter", "train")  # kinds that make a v
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A row of the table `jobs`; see there.
-
-    Attributes:
-        done, total: steps of the stage, which are not stored.
-    """
+    """A row of the table `jobs`; see there."""
 
     id: str
     created_ms: int
@@ -46,6 +42,8 @@ class JobRecord:
     outcome: str | None = None
     done: int | None = None
     total: int | None = None
+    owner: str | None = None
+    cancel_requested: bool = False
 
     @property
     def has_ended(self) -> bool:

@@ -5,7 +5,7 @@ from typing import Final
 
 MAX_BYTES: Final = 1024 * 1024
 _MAX_LINE: Final = 2000  # characters
-_LAST_LINES: Final = 50
+LAST_LINES: Final = 50
 _CUT: Final = "further lines are left out: the log is at its limit\n"
 
 
@@ -29,11 +29,16 @@ class JobLog:
         try:
             with self._path.open("rb") as file:
                 file.seek(position)
-                data = file.read(MAX_BYTES + len(_CUT))
+                size, lines = whole_lines(file.read(MAX_BYTES + len(_CUT)))
         except FileNotFoundError:
             return position, []
-        whole = data[: data.rfind(b"\n") + 1]
-        return position + len(whole), whole.decode(errors="replace").splitlines()
+        return position + size, lines
 
     def last_lines(self) -> list[str]:
-        return self.read(0)[1][-_LAST_LINES:]
+        return self.read(0)[1][-LAST_LINES:]
+
+
+def whole_lines(data: bytes) -> tuple[int, list[str]]:
+    """Return the number of bytes of the whole lines in a part of a log, and the lines."""
+    whole = data[: data.rfind(b"\n") + 1]
+    return len(whole), whole.decode(errors="replace").splitlines()

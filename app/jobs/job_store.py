@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 
 from app.database import clock
 from app.database.engine import Database
+from app.database.notifications import notify
 from app.database.tables import jobs
 from app.errors.problems import Problem
 from app.jobs.job import JobRecord
@@ -20,10 +21,15 @@ _JSON: Final = ("settings", "result")
 
 
 class JobStore:
-    """The table of jobs. Safe to use from several threads."""
+    """The table of jobs. Safe to use from several threads.
+
+    Attributes:
+        is_shared: True if several servers may use it.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.is_shared = not database.is_sqlite
 
     def add(
         self,
@@ -61,6 +67,7 @@ class JobStore:
             if newest is not None and newest > job.id:  # the clock was ahead: ids must keep the order
                 job = replace(job, id=clock.first_id(clock.id_to_ms(newest) + 1))
             connection.execute(insert(jobs).values(_to_row(job)))
+            notify(connection, "jobs")
         return job
 
     def get(self, identifier: str) -> JobRecord:
@@ -105,16 +112,33 @@ class JobStore:
         return None if row is None else _from_row(row)
 
     def change(self, job: JobRecord, before: JobState) -> bool:
-        """Store a job that has another state in the database; return False if it is in yet another there."""
+        """Store a job that has another state in the database.
+
+        Returns:
+            False if it is in yet another state there, or runs in another server.
+        """
         found = update(jobs).where(jobs.c.id == job.id, jobs.c.state == before)
+        if before == "running":
+            found = found.where(jobs.c.owner.is_not_distinct_from(job.owner))
         with self._database.write() as connection:
+            notify(connection, "jobs")
             return connection.execute(found.values(_to_row(job))).rowcount == 1
 
+    def request_cancel(self, identifier: str) -> None:
+        """Let the server that runs a job cancel it."""
+        found = update(jobs).where(jobs.c.id == identifier, jobs.c.state == "running")
+        with self._database.write() as connection:
+            connection.execute(found.values(cancel_requested=True))
+            notify(connection, "jobs")
+
     def requeue(self) -> None:
-        """Queue the jobs that a stopped server left running, to be resumed."""
+        """Queue the jobs that a stopped server left running, to be resumed, unless they were cancelled."""
         found = update(jobs).where(jobs.c.state == "running")
         with self._database.write() as connection:
-            connection.execute(found.values(state="queued", resumed=jobs.c.resumed + 1))
+            cancelled = {"state": "cancelled", "ended_ms": clock.now_ms()}
+            connection.execute(found.where(jobs.c.cancel_requested).values(cancelled))
+            connection.execute(found.values(state="queued", owner=None, resumed=jobs.c.resumed + 1))
+            notify(connection, "jobs")
 
     def prune(self) -> set[str]:
         """Delete the oldest ended jobs of each kind and product; return the ids of all that are left."""
@@ -127,7 +151,9 @@ class JobStore:
 
 
 def _to_row(job: JobRecord) -> dict[str, Any]:
-    row = {column.name: getattr(job, column.name) for column in jobs.columns}
+    # Another server may have requested the cancellation meanwhile.
+    names = [column.name for column in jobs.columns if column.name != "cancel_requested"]
+    row = {name: getattr(job, name) for name in names}
     return row | {name: None if row[name] is None else json.dumps(dict(row[name])) for name in _JSON}
 
 

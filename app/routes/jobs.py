@@ -14,6 +14,7 @@ from app.dependencies import FeedDep, JobsDep
 from app.errors.problems import Problem
 from app.events.stream import MEDIA_TYPE, RETRY, EventStreamResponse, to_frame
 from app.jobs.job import JobRecord
+from app.jobs.job_log import LAST_LINES
 from app.jobs.runner import JobRunner
 from app.middleware import authentication
 from app.routes.models import REPORT_POLICY
@@ -96,7 +97,7 @@ def list_jobs(
 def get_job(job_id: JobIdPath, jobs: JobsDep, caller: MaySeeHistory) -> schemas.Job:
     """Return a job with its progress and the last lines of its log."""
     job = _find(jobs, job_id, caller)
-    return job.to_schema(jobs.folders.log(job).last_lines())
+    return job.to_schema(jobs.read_log(job)[1][-LAST_LINES:])
 
 
 @router.post(

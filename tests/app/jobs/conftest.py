@@ -15,6 +15,7 @@ from app.jobs.job_folders import JobFolders
 from app.jobs.job_store import JobStore
 from app.jobs.runner import JobRunner
 from app.schemas.jobs import JobKind
+from app.storage.store import Store
 
 PRELUDE = """
 import json, os, sys, time
@@ -55,10 +56,10 @@ class Script(Commands):
 class Jobs:
     """A queue of jobs whose command is a script; make a runner for each start of a server."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, files: Store | None = None) -> None:
         self.folder = folder
         self.store = JobStore(database)
-        self.folders = JobFolders(folder / "history")
+        self.folders = JobFolders(folder / "history", files)
         self.script = Script(folder, "tell('result', version='v1')")
         self.completed: list[JobRecord] = []
 
