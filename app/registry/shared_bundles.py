@@ -117,7 +117,8 @@ class SharedBundles:
         """Fetch the files of a version that are missing or damaged in its folder, and its backbone.
 
         Raises:
-            Problem: model-loading if the store does not answer, or has a damaged file.
+            Problem: model-loading if the store has a damaged file.
+            OSError: the store does not answer or lacks a file, or the disk is full.
         """
         try:
             manifest, data = read_manifest(folder), (folder / MANIFEST).read_bytes()
@@ -174,16 +175,13 @@ class SharedBundles:
         """Fetch a file unless there is a good copy; return True if it was fetched."""
         if path.exists() and is_good(path):
             return False
-        try:
-            data = self._store.read(name)
-            # Not in the version's folder, which may hold no other file, not even after a kill.
-            with replacing(path, sync=False, via=self._models) as temporary:
-                temporary.write_bytes(data)
-                if not is_good(temporary):
-                    logger.error("%s in the store of the models is damaged", name)
-                    raise Problem("model-loading", f"The file {path.name} of the version is damaged.")
-        except OSError as error:
-            raise _not_fetched(path.name, error) from error
+        data = self._store.read(name)
+        # Not in the version's folder, which may hold no other file, not even after a kill.
+        with replacing(path, sync=False, via=self._models) as temporary:
+            temporary.write_bytes(data)
+            if not is_good(temporary):
+                logger.error("%s in the store of the models is damaged", name)
+                raise Problem("model-loading", f"The file {path.name} of the version is damaged.")
         return True
 
     def _drop_unused(self) -> None:
@@ -238,8 +236,3 @@ def _has_sha256(path: Path, sha256: str) -> bool:
         return sha256_of(path, MAX_BYTES) == sha256
     except (FileError, OSError):
         return False
-
-
-def _not_fetched(file: str, error: OSError) -> Problem:
-    logger.warning("cannot fetch a file of a version: %s", error)
-    return Problem("model-loading", f"The file {file} of the version cannot be fetched now. Send again.")

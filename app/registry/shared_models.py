@@ -22,6 +22,7 @@ from sqlalchemy import select
 from app.database import locks
 from app.database.engine import Database, DatabaseError, DatabaseUnavailable
 from app.database.tables import identity
+from app.errors.problems import Problem
 from app.registry import model_rows
 from app.registry.category_settings import SETTINGS
 from app.registry.model_cache import ModelKey
@@ -68,11 +69,7 @@ class SharedModels(ModelFiles):
         self._mark = _Mark(history="")
         self._applying = threading.RLock()  # rows are written to files in the order of their numbers
 
-    def open(
-        self,
-        in_use: Callable[[], set[ModelKey]],
-        on_change: Callable[[str], object],
-    ) -> None:
+    def open(self, in_use: Callable[[], set[ModelKey]], on_change: Callable[[str], object]) -> None:
         """Bring the copy up to date. A folder of versions becomes the shared models if there are none.
 
         Raises:
@@ -179,12 +176,19 @@ class SharedModels(ModelFiles):
         self._bundles.keep(folder, manifest)
 
     def fetch(self, folder: Path) -> None:
-        self._bundles.fetch(folder)
+        try:
+            self._bundles.fetch(folder)
+        except OSError as error:
+            logger.warning("cannot fetch %s: %s", folder, error)
+            raise Problem(
+                "model-loading",
+                "A file of the version cannot be fetched from the store now. Try again later.",
+            ) from error
 
     def lend(self, folder: Path, category: str, versions: Collection[str]) -> Path:
         """Make a models folder of links for a command: all manifests, and all files of some versions."""
         for version in versions:
-            self.fetch(self.models / category / version)
+            self._bundles.fetch(self.models / category / version)
         if not versions:
             self._bundles.fetch_backbones()
         own = self.models / category
@@ -262,13 +266,8 @@ class SharedModels(ModelFiles):
     def _small_files(self, category: str | None = None) -> Iterator[Path]:
         for folder in self.models.glob(f"{category or '*'}/"):
             if models_folder.is_category(folder.name):
-                yield from (path for name in (ACTIVE, SETTINGS) if (path := folder / name).is_file())
-                yield from folder.glob(f"{CALIBRATIONS}/*/*.json")
-                yield from (
-                    path
-                    for path in folder.glob(f"*/{MANIFEST}")
-                    if models_folder.is_version(path.parent.name)
-                )
+                for name in (ACTIVE, SETTINGS, f"{CALIBRATIONS}/[!.]*/*.json", f"[!.]*/{MANIFEST}"):
+                    yield from folder.glob(name)
 
     def _key(self, path: Path) -> tuple[str, str]:
         """Return the category and the name of a small file."""
