@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from app.jobs.child import ChildKilled
 from app.jobs.execution import Completed, Run
 from app.jobs.job import TAUGHT, JobRecord
 from app.jobs.job_folders import JobFolders
@@ -13,7 +12,6 @@ from app.products.folders import find_sha256, record_check
 from app.products.products import Products
 from app.registry.model_files import ModelFiles
 from app.schemas.comparison import VersionComparison
-from app.storage.store import StoreUnavailable
 
 _PUBLISHING: Final = (*TAUGHT, "learn", "calibrate")
 _PATHS: Final = ("bundle", "folder", "report", "parts_file")  # of the server, which no answer names
@@ -33,10 +31,7 @@ class Completion:
     async def complete(self, job: JobRecord, result: Mapping[str, Any], run: Run) -> Completed:
         """Use a result; return what the job's answer has of it. `run` runs another command."""
         if job.kind in _PUBLISHING:
-            try:
-                await asyncio.to_thread(self._files.take, self._folders.models(job), job.product)
-            except StoreUnavailable as error:
-                raise ChildKilled(f"The result could not be stored: {error}.") from error
+            await asyncio.to_thread(self._files.take, self._folders.models(job), job.product)
         shown = {name: value for name, value in result.items() if name not in _PATHS}
         if job.kind == "check":
             await asyncio.to_thread(record_check, self._products, job.product, result)

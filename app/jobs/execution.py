@@ -15,6 +15,7 @@ from app.jobs.commands import Commands
 from app.jobs.job import JobRecord
 from app.jobs.job_folders import JobFolders
 from app.jobs.job_store import JobStore
+from app.storage.store import StoreUnavailable
 
 logger = logging.getLogger("flowgauge.jobs")
 
@@ -67,6 +68,7 @@ class Execution:
         self._child: Child | None = None
         self._is_cancelled = False
         self._is_stopped = False
+        self._is_waiting = False
         self._has_new_lines = False  # in the log
         self._share = 0.0  # of the job that was done when this attempt began
 
@@ -102,6 +104,16 @@ class Execution:
         try:
             result, outcome = await self._run_command()
             return replace(self.job, state="succeeded", share=1.0, result=result, outcome=outcome)
+        except StoreUnavailable as error:
+            if self._is_cancelled:
+                return replace(self.job, state="cancelled")
+            if not self._is_waiting:  # once an outage, however long it lasts
+                logger.warning("job %s waits: %s", self.job.id, error)
+                self._append("The store of the files does not answer; the job waits for it.")
+            self._is_waiting = True
+            self.job = replace(self.job, resumed=self.job.resumed + 1, seconds_left=None)
+            self._notify()
+            return None
         except (ChildKilled, DatabaseError) as error:
             if self._is_cancelled:
                 return replace(self.job, state="cancelled")

@@ -4,21 +4,23 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.errors.problems import Problem
 from app.jobs import execution
 from app.jobs import runner as runner_module
-from app.jobs.execution import MAX_ATTEMPTS
+from app.jobs.execution import MAX_ATTEMPTS, Completed, Run
 from app.jobs.job import JobRecord
 from app.jobs.job_store import JobStore
 from app.jobs.runner import JobRunner
 from app.registry import free_disk
 from app.schemas.jobs import JobKind
+from app.storage.store import StoreUnavailable
 from tests.app.jobs.conftest import Jobs
 from tests.support.waiting import until
 
@@ -181,6 +183,23 @@ async def test_full_disk_is_a_failed_job(jobs: Jobs, monkeypatch: pytest.MonkeyP
         assert (await ended(runner, await runner.start("train", "bottle", {}, "tester"))).state == "succeeded"
 
 
+async def test_job_waits_for_the_store(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = MAX_ATTEMPTS + 3
+
+    async def complete(job: JobRecord, result: Mapping[str, Any], run: Run) -> Completed:
+        if len(jobs.script.prepared) <= absent:
+            raise StoreUnavailable("it does not answer")
+        return await before(job, result, run)
+
+    before = jobs._complete
+    monkeypatch.setattr(jobs, "_complete", complete)
+    jobs.script.code = "tell('result', version='v1')"
+    async with opened(jobs) as runner:
+        done = await ended(runner, await runner.start("train", "bottle", {}, "tester"))
+    assert (done.state, done.resumed) == ("succeeded", absent)
+    assert len(jobs.folders.log(done).last_lines()) == 1
+
+
 async def test_log_that_cannot_be_written_fails_no_job(jobs: Jobs) -> None:
     jobs.script.code = "tell('line', text='one'); tell('result', version='v1')"
     job = jobs.store.add("train", "bottle", {}, "tester")
@@ -270,6 +289,7 @@ async def test_command_ends_with_its_server(jobs: Jobs) -> None:
     code = f"""
 import asyncio
 from pathlib import Path
+from typing import Any
 from app.database.engine import Database
 from tests.app.jobs.conftest import Jobs
 async def serve():
