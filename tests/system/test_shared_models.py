@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 @pytest.fixture
-def servers(tmp_path: Path, postgres: Postgres) -> Iterator[list[Server]]:
+def servers(tmp_path: Path, postgres: Postgres, s3_url: str) -> Iterator[list[Server]]:
     with postgres.database() as url, ExitStack() as stack:
         started = []
         for name in ("a", "b"):
             (tmp_path / name / "models").mkdir(parents=True)
-            shared = {"database": url, "store": f"file://{tmp_path}/shared"}
+            shared = {"database": url, "store": s3_url}
             server = Server(tmp_path / name / "models", tmp_path / name, **shared)
             stack.callback(server.kill)
             server.start()
@@ -104,7 +104,7 @@ def test_killed_publisher_leaves_nothing_half_published(
         archive = make_archive(models, f"v{i + 1}")
         publisher = Thread(target=lambda data=archive: upload(a, data))
         publisher.start()
-        time.sleep(whole * i / 8)
+        time.sleep(whole * i / 20)
         a.kill()
         publisher.join()
         is_published = f"v{i + 1}" in models_folder.versions(b.models, "tiny")
