@@ -18,7 +18,7 @@ WORKDIR /src
 # Dependencies get their own layer, so that a changed line of code does not download torch again.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir app flows training && touch flowgauge.py app/__init__.py flows/__init__.py training/__init__.py \
-    && python -m pip --python /opt/flowgauge/bin/python install -c constraints.txt ".[weights,openvino,mqtt]"
+    && python -m pip --python /opt/flowgauge/bin/python install -c constraints.txt ".[weights,openvino,mqtt,s3]"
 COPY flowgauge.py ./
 COPY app app
 COPY flows flows

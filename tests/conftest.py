@@ -60,6 +60,7 @@ _INTEGRATION = (
     "flows/test_contract.py",
     "flows/test_flow.py",
     "system/",
+    "test_deploy_cluster.py",
     "training/commands/",
     "training/evaluation/comparison/",
     "training/test_run.py",
