@@ -1,5 +1,6 @@
 """A plan: whether a number of replicas serves a plant, what limits it, and what routing by category gains."""
 
+import heapq
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,7 +70,7 @@ class Load:
         return max(self.use.items(), key=lambda item: item[1])
 
 
-def find_load(plant: Plant, replica: Replica, *, by_category: bool, seed: int = 0) -> Load:
+def find_load(plant: Plant, replica: Replica, *, by_category: bool) -> Load:
     """Compute the load of the busiest replica.
 
     Args:
@@ -77,11 +78,10 @@ def find_load(plant: Plant, replica: Replica, *, by_category: bool, seed: int = 
         replica: of which there are `plant.replicas`.
         by_category: True if each category has a replica of its own, or several if one is too slow for it;
             False if images go to any replica.
-        seed: of the places of categories.
     """
     rates = plant.rate * zipf(plant.categories, plant.exponent)
     capacity = replica.batches.capacity
-    own = _place(rates, plant.replicas, MAX_USE * capacity, seed) if by_category else rates / plant.replicas
+    own = _place(rates, plant.replicas, MAX_USE * capacity) if by_category else rates / plant.replicas
     rate = float(own.sum())
     misses = miss_share(own / rate, replica.places)
     use = {
@@ -117,14 +117,18 @@ def find_latency(load: Load, replica: Replica, seed: int = 0) -> tuple[float, fl
     return float(p50), float(p95)
 
 
-def _place(rates: Floats, replicas: int, most: float, seed: int) -> Floats:
-    """Place categories on replicas at random; return the rates of the categories of the busiest one.
+def _place(rates: Floats, replicas: int, most: float) -> Floats:
+    """Place categories on replicas; return the rates of the categories of the busiest one.
 
-    A category of more than `most` images a second is divided evenly among several replicas.
+    The next category, most popular first, goes to the least busy replica. One of more than `most` images a
+    second is divided evenly among several.
     """
     copies = np.clip(np.ceil(rates / most), 1, replicas).astype(int)
     parts = np.repeat(rates / copies, copies)
-    places = np.random.default_rng(seed).integers(0, replicas, len(parts))
-    loads = np.bincount(places, weights=parts, minlength=replicas)
-    found: Floats = parts[places == loads.argmax()]
+    least_busy = [(0.0, replica) for replica in range(replicas)]
+    places = np.empty(len(parts), int)
+    for part in np.argsort(-parts):
+        busy, places[part] = least_busy[0]
+        heapq.heapreplace(least_busy, (busy + parts[part], int(places[part])))
+    found: Floats = parts[places == max(least_busy)[1]]
     return found
