@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from app.errors.problems import Problem
+from app.registry.free_disk import require_room_for_upload
 from app.registry.model_cache import ModelKey
 from app.storage.store import Store
 from flows.fastflow.backbones.weights import NAMED, find_kept_files, load_kept_weights
@@ -176,6 +177,7 @@ class SharedBundles:
         if path.exists() and is_good(path):
             return False
         data = self._store.read(name)
+        require_room_for_upload(self._models, len(data))
         # Not in the version's folder, which may hold no other file, not even after a kill.
         with replacing(path, sync=False, via=self._models) as temporary:
             temporary.write_bytes(data)

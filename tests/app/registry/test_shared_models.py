@@ -1,5 +1,7 @@
+import multiprocessing
 import os
 import shutil
+import signal
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,7 @@ import torch
 from app.database.engine import Database, DatabaseError, DatabaseUnavailable
 from app.errors.problems import Problem
 from app.history.identity import ensure_identity
-from app.registry import model_rows
+from app.registry import model_rows, shared_bundles
 from app.registry.category_settings import SettingsFiles
 from app.registry.shared_bundles import KEPT_SECONDS, SharedBundles
 from app.registry.shared_models import SharedModels
@@ -250,6 +252,19 @@ class TestFetch:
         b.fetch(folder_of(b, V1))
         bundle.verify(folder_of(b, V1))
 
+    @pytest.mark.slow
+    def test_kill_leaves_no_other_files_in_a_version(self, servers: Servers) -> None:
+        servers.publish(servers.start("a"), V1)
+        b = servers.start("b")
+        store = servers.root / "store"
+        child = multiprocessing.get_context("spawn").Process(target=fetch_and_die, args=(b.models, store))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        assert list(b.models.glob(".*.part/*"))
+        b.fetch(folder_of(b, V1))
+        bundle.verify(folder_of(b, V1))
+
     def test_least_recently_used_files_are_dropped(self, servers: Servers) -> None:
         a = servers.start("a")
         for version in (V1, V2, V3):
@@ -283,6 +298,18 @@ class TestFetch:
         (servers.root / "store").rename(servers.root / "away")
         b = servers.start("b")
         b.fetch(folder_of(b, V1))  # nothing is missing
+
+
+def fetch_and_die(models: Path, store: Path) -> None:
+    """Fetch a version, and die before the last file has its name."""
+
+    def check(path: Path, sha256: str) -> bool:
+        if path.name == "metrics.jsonl":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return is_good(path, sha256)
+
+    is_good, shared_bundles._has_sha256 = shared_bundles._has_sha256, check
+    SharedBundles(models, FolderStore(store), 2**30).fetch(models / "screw" / V1)
 
 
 class TestOpen:
