@@ -2,7 +2,6 @@
 
 import sqlite3
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -35,12 +34,12 @@ def create_postgresql(url: URL) -> Engine:
     )
 
 
-def connect_postgresql(engine: Engine, options: Mapping[str, str]) -> "psycopg.Connection":
+def connect_postgresql(engine: Engine) -> "psycopg.Connection":
     """Open a connection outside of the pool, in autocommit mode."""
     import psycopg
 
     positional, named = engine.dialect.create_connect_args(engine.url)
-    return psycopg.connect(*positional, **{**_POSTGRESQL, **options, **named}, autocommit=True)
+    return psycopg.connect(*positional, **{**_POSTGRESQL, **named}, autocommit=True)
 
 
 def create_sqlite(url: URL) -> Engine:

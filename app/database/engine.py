@@ -150,9 +150,9 @@ class Database:
                 yield connection
         self._require_own_file()
 
-    def connect(self, **options: str) -> "psycopg.Connection":
+    def connect(self) -> "psycopg.Connection":
         """Open a PostgreSQL connection outside of the pool, in autocommit mode; for use over a long time."""
-        return connections.connect_postgresql(self.engine, options)
+        return connections.connect_postgresql(self.engine)
 
     @contextmanager
     def locked(self, number: int, name: str | None = None, *, shared: bool = False) -> Iterator[None]:

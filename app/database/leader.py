@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from app.database import locks
@@ -20,7 +22,7 @@ T = TypeVar("T")
 CHECK_SECONDS: Final = 1.0
 # A server that is cut off from the database must stop its work before the database gives the lock to another:
 # it notices within CHECK_SECONDS and this time, and the database after 6 s without an answer.
-_MAX_SILENCE_MS: Final = "3000"
+MAX_SILENCE_SECONDS: Final = 3.0
 _DATABASE_TIMEOUTS: Final = (
     "SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3"
 )
@@ -58,7 +60,7 @@ class Leader:
         if self._database.is_sqlite:
             await self._start()
             return
-        if await self._in_thread(self._check):
+        if await self._holds():
             await self._start()
         self._task = asyncio.create_task(self._keep_checking())
 
@@ -69,13 +71,14 @@ class Leader:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._stop()
         if not self._database.is_sqlite:
+            self._break_off()
             await self._in_thread(self._disconnect)
         self._thread.shutdown()
 
     async def _keep_checking(self) -> None:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
-            holds_lock = await self._in_thread(self._check)
+            holds_lock = await self._holds()
             try:
                 if holds_lock and not self.leads:
                     await self._start()
@@ -96,16 +99,34 @@ class Leader:
         self.leads = False
         await self._running.aclose()
 
+    async def _holds(self) -> bool:
+        """Tell if this server surely holds the lock; take it if it is free."""
+        try:
+            async with asyncio.timeout(MAX_SILENCE_SECONDS):
+                return await self._in_thread(self._check)
+        except TimeoutError:
+            self._break_off()
+            return False
+
+    def _break_off(self) -> None:
+        """End the connection under the thread that waits for it."""
+        import psycopg
+
+        connection = self._connection
+        with suppress(OSError, psycopg.Error):  # it has just ended
+            if connection is not None:
+                with socket.socket(fileno=os.dup(connection.fileno())) as own:
+                    own.shutdown(socket.SHUT_RDWR)
+
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
     def _check(self) -> bool:
-        """Tell if this server holds the lock; take it if it is free."""
         import psycopg
 
         try:
             if self._connection is None:
-                self._connection = self._database.connect(tcp_user_timeout=_MAX_SILENCE_MS)
+                self._connection = self._database.connect()
                 self._connection.execute(_DATABASE_TIMEOUTS)
             if self._holds_lock:
                 self._connection.execute("SELECT 1")

@@ -4,11 +4,13 @@ from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from tests.conftest import picture, png
 from tests.support.postgres import Postgres
 from tests.support.receiver import Receiver
 from tests.support.server import Server
@@ -54,3 +56,42 @@ def test_other_server_delivers_after_a_kill_of_the_leader(
         eventually(lambda: {message.id for message in receiver.accepted} == set(inspected))
     delivered = Counter(message.id for message in receiver.accepted if not message.content["redelivered"])
     assert max(delivered.values()) == 1
+
+
+@pytest.mark.slow
+def test_other_server_takes_over_a_training(postgres: Postgres, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        url = stack.enter_context(postgres.database())
+        servers = []
+        for name in "ab":
+            (tmp_path / name / "models").mkdir(parents=True)
+            shared = {"database": url, "store": f"file://{tmp_path}/shared"}
+            servers.append(stack.enter_context(Server(tmp_path / name / "models", tmp_path / name, **shared)))
+        leader, other = servers
+
+        def send(method: str, path: str, **arguments: Any) -> Any:
+            answer = httpx.request(method, other.url + path, timeout=60, trust_env=False, **arguments)
+            return answer.raise_for_status().json()
+
+        def job() -> dict[str, Any]:
+            shown: dict[str, Any] = send("GET", f"/v1/jobs/{identifier}")
+            return shown
+
+        send("POST", "/v1/products", json={"name": "part", "takeover": "manual"})
+        images = [picture(seed) for seed in range(12)]
+        files = [("file", (f"{i}.png", png(image))) for i, image in enumerate(images)]
+        send("POST", "/v1/products/part/images", params={"label": "good"}, files=files)
+        new = {"kind": "train", "product": "part", "settings": {"epochs": 8}}
+        identifier = send("POST", "/v1/jobs", json=new)["id"]
+        eventually(lambda: job()["stage"] == "fit" and job()["done"] > 1)
+        assert job()["lines"] != []
+        leader.kill()
+        eventually(lambda: job()["resumed"] == 1)
+        eventually(lambda: job()["ended"] is not None)
+        done = job()
+        assert (done["state"], done["error"]) == ("succeeded", None)
+        assert any("begins again" in line for line in done["lines"])
+        assert [one["version"] for one in send("GET", "/v1/models/part")["versions"]] == [
+            done["result"]["version"]
+        ]
+        leader.start()

@@ -2,6 +2,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -10,6 +11,7 @@ from app.database import leader as module
 from app.database import locks
 from app.database.engine import Database
 from app.database.leader import Leader
+from tests.support.faulty_proxy import FaultyProxy
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +69,27 @@ async def test_lost_connection_stops_the_work(postgres_database: Database) -> No
     assert b.leads
     await b.close()
     assert notes == ["a starts", "a stops", "a starts", "a stops", "b starts", "b stops"]
+
+
+async def test_silent_database_stops_the_work(
+    postgres_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_SILENCE_SECONDS", 0.5)
+    notes: list[str] = []
+    url = postgres_database.engine.url
+    server = Path(str(url.query["host"])) / ".s.PGSQL.5432"
+    with FaultyProxy(server, tmp_path / server.name) as proxy:
+        behind = Database(url.update_query_dict({"host": str(tmp_path)}).render_as_string(False))
+        a, b = Leader(behind, Work("a", notes).run), Leader(postgres_database, Work("b", notes).run)
+        await a.open()
+        await b.open()
+        with proxy.hanging():
+            await until(lambda: "a stops" in notes)
+        await until(lambda: a.leads or b.leads)
+        await a.close()
+        await until(lambda: b.leads)
+        await b.close()
+        behind.close()
 
 
 async def test_server_that_cannot_work_leaves_the_lead(
