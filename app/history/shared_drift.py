@@ -51,12 +51,15 @@ class LeaderDrift(DriftMonitor):
         self._stored = {window: window.tests for window in self._windows.values()}
 
     def _fill(self, category: str, window: Window) -> None:
-        """Fill a window; an alarm that the leader before has told is not told again."""
+        """Fill a window, as the leader before has left it: an alarm that it has told is not told again."""
         stored = _read(self._database, 0, category).get((category, window.reference.station))
         if stored is None or not _belongs(stored, window):
             super()._fill(category, window)
-        else:
-            window.restore(window.values_of(self._load_latest(category, window)), stored.alarm_since)
+            return
+        rows = json.loads(stored.rows)
+        newest = max(identifier for identifier, _ in rows)
+        latest = window.values_of(self._load_latest(category, window))
+        window.restore([*rows, *(row for row in latest if row[0] > newest)], stored.alarm_since)
 
 
 class SharedDrift(DriftMonitor):

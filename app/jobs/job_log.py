@@ -34,9 +34,6 @@ class JobLog:
             return position, []
         return position + size, lines
 
-    def last_lines(self) -> list[str]:
-        return self.read(0)[1][-LAST_LINES:]
-
 
 def whole_lines(data: bytes) -> tuple[int, list[str]]:
     """Return the number of bytes of the whole lines in a part of a log, and the lines."""

@@ -77,7 +77,11 @@ def test_next_leader_tells_no_alarm_again(
     servers.file(servers.leader(), list(rows(rng.normal(4, size=100))))
     assert alarms(caplog) == 1
     before, _ = summary(servers.shared())
+    servers.filed = []  # it knows the files of its models folder since its start alone
     next_leader = servers.leader()
+    next_leader.on_filed([])
+    assert summary(servers.shared()) == summary(next_leader)
+    assert summary(next_leader)[0] == before
     servers.file(next_leader, list(rows(rng.normal(4, size=50))))
     after, _ = summary(servers.shared())
     assert after.alarm_since == before.alarm_since

@@ -65,7 +65,7 @@ async def test_job_reports_progress_and_result(jobs: Jobs) -> None:
     assert (done.state, done.share, done.outcome) == ("succeeded", 1, "it serves")
     assert done.result == {"version": "v1"}
     assert done.ended_ms is not None
-    assert jobs.folders.log(job).last_lines() == ["*** epoch"]
+    assert jobs.folders.log(job).read(0)[1] == ["*** epoch"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ async def test_job_waits_for_the_store(jobs: Jobs, monkeypatch: pytest.MonkeyPat
     async with opened(jobs) as runner:
         done = await ended(runner, await runner.start("train", "bottle", {}, "tester"))
     assert (done.state, done.resumed) == ("succeeded", absent)
-    assert len(jobs.folders.log(done).last_lines()) == 1
+    assert len(jobs.folders.log(done).read(0)[1]) == 1
 
 
 async def test_log_that_cannot_be_written_fails_no_job(jobs: Jobs) -> None:
@@ -230,7 +230,7 @@ tell("result", version="v1")
     async with opened(jobs) as runner:
         done = await ended(runner, await runner.start("train", "bottle", {}, "tester"))
     assert (done.state, done.resumed, done.error) == ("succeeded", 8, None)
-    assert "out of memory" in jobs.folders.log(done).last_lines()[0]
+    assert "out of memory" in jobs.folders.log(done).read(0)[1][0]
 
 
 async def test_stopped_server_resumes_its_jobs(jobs: Jobs) -> None:
