@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from app.database.engine import Database
 from flows.fastflow.backbones.weights import NAMED
 from flows.fastflow.bundle import models_folder
-from tests.support import mosquitto, s3
+from tests.support import fleet, mosquitto, s3
 from tests.support import postgres as postgres_server
 from training.config.run_config import RunConfig
 from training.run import train
@@ -51,6 +51,7 @@ _INTEGRATION = (
     "app/routes/",
     "app/test_server.py",
     "bench/",
+    "chaos/",
     "examples/",
     "flows/fastflow/backbones/test_presets.py",
     "flows/fastflow/backbones/test_sources_hub.py",
@@ -303,6 +304,13 @@ def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that all processes of this test run share."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def small_fleet(of_all_workers: Path) -> fleet.Fleet:
+    """Two categories in two trained versions each. Read-only: copy it."""
+    with FileLock(of_all_workers / "fleet.lock"):  # who comes second takes what the first has made
+        return fleet.make(of_all_workers / "fleet", size=64, categories=2, versions=2)
 
 
 @pytest.fixture(scope="session")

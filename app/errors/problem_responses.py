@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from app.database.engine import DatabaseUnavailable
-from app.errors.problems import TYPES, Problem, ProblemName
+from app.errors.problems import DISK_FULL, TYPES, Problem, ProblemName
 from app.schemas.problem import ProblemDetails
 from app.storage.store import StoreUnavailable
 
@@ -81,6 +81,9 @@ def to_problem(error: Exception) -> Problem:
     if isinstance(error, StoreUnavailable):
         logger.warning("%s", error)
         return Problem("history-unavailable", "The store of the files does not answer; try again later.")
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        logger.warning("%s", error)
+        return Problem("history-unavailable", "A disk of the server is full; make room, then try again.")
     if isinstance(error, DataError):
         logger.warning("%s", error)
         return Problem("invalid-request", "A text has a character that no database keeps, such as U+0000.")

@@ -4,6 +4,7 @@ The same table documents every route (`documented`), so /openapi.json cannot fal
 built in `problem_responses`, so that code without a web server need not import FastAPI.
 """
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -48,6 +49,9 @@ class ProblemType:
     example: str  # a `detail`, for the documentation
     retry_after: int | None = None  # seconds for the Retry-After header, if a retry can help
 
+
+# Codes of an OSError that mean a disk without room.
+DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 TYPES: Final[Mapping[ProblemName, ProblemType]] = {
     "invalid-request": ProblemType(400, "The request is not valid", "timeout_ms: must be a whole number"),

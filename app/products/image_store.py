@@ -1,19 +1,18 @@
 """Images of datasets: each a row in the database and a file beside the history."""
 
-import errno
 import json
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from app.database import clock, locks
 from app.database.engine import Database
 from app.database.tables import product_images, products
-from app.errors.problems import Problem, ProblemName
+from app.errors.problems import DISK_FULL, Problem, ProblemName
 from app.products.dataset_files import DatasetFiles
 from app.products.labels import edit_label, read_label
 from app.products.rows import (
@@ -31,8 +30,6 @@ from app.schemas.history import Verdict
 from app.schemas.products import ImageFinding, ImageLabel, ImageSource, ItemStatus
 from app.settings import Settings
 from app.storage.urls import open_store
-
-_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RefusedImage(Problem):
@@ -147,7 +144,7 @@ class ImageStore:
                         added = insert(product_images).values(values | {"added_ms": clock.now_ms()})
                         row = connection.execute(added.returning(product_images)).one()
             except OSError as error:
-                if error.errno not in _DISK_FULL:
+                if error.errno not in DISK_FULL:
                     raise
                 raise RefusedImage(
                     "full",

@@ -1,14 +1,13 @@
 """Changes of the models folder by the service: uploads, activation, rollback, deletion."""
 
 import asyncio
-import errno
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from app.errors.problems import Problem
+from app.errors.problems import DISK_FULL, Problem
 from app.registry import model_settings
 from app.registry.calibrations import CalibrationFiles
 from app.registry.catalogue import as_problems, find_version_folder
@@ -27,7 +26,6 @@ logger = logging.getLogger("flowgauge.store")
 
 MAX_UPLOADS: Final = 2  # in parallel; each needs twice its size on disk, and the loader
 _ARCHIVE: Final = "upload.zip"
-_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class VersionChange(NamedTuple):
@@ -205,7 +203,7 @@ def _full_disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_FULL:
+        if error.errno not in DISK_FULL:
             raise
         raise Problem(
             "too-large",

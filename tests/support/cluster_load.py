@@ -5,10 +5,11 @@ import itertools
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import isclose
 
 import httpx
 from sqlalchemy import func, select
@@ -28,6 +29,8 @@ class Load:
     """Clients that send images, each with an idempotency key, and repeat as the project's client does.
 
     Attributes:
+        prefix: of the idempotency keys.
+        scores: of each category and version, by image of the fleet; without them scores are not checked.
         answered: idempotency key and image's SHA-256 of each answered inspection.
         faults: answers that no client should get.
         refusals: number of refusals by type of problem, or by status if they are nginx's.
@@ -36,6 +39,8 @@ class Load:
     cluster: Cluster
     fleet: Fleet
     clients: int = 6
+    prefix: str = "P"
+    scores: Mapping[tuple[str, str], Sequence[float]] = field(default_factory=dict)
     answered: dict[str, tuple[str, str]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
@@ -70,12 +75,20 @@ class Load:
                 image = self.fleet.images[number % len(self.fleet.images)]
                 if number % 8:  # others share the file of their image
                     image = unique(image, number)
+                key = f"{self.prefix}-{number}"
                 try:
-                    answer = client.inspect(category, image, idempotency_key=f"P-{number}")
+                    answer = client.inspect(category, image, idempotency_key=key)
                 except FlowGaugeError as error:
-                    self.faults.append(f"P-{number}: {error!r}")
+                    self.faults.append(f"{key}: {error!r}")
                     continue
-                self.answered[answer.inspection_id] = f"P-{number}", hashlib.sha256(image).hexdigest()
+                expected = self.scores.get((category, answer.model.version))
+                # The engines of the service and of the fleet round differently.
+                if expected and not isclose(answer.score, expected[number % len(expected)], rel_tol=1e-3):
+                    self.faults.append(f"a wrong score: {answer.score} for {answer.inspection_id}")
+                self.answered[answer.inspection_id] = (
+                    f"{self.prefix}-{number}",
+                    hashlib.sha256(image).hexdigest(),
+                )
                 self._answers.release()
 
     def _note_refusal(self, response: httpx.Response) -> None:

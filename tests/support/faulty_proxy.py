@@ -92,6 +92,7 @@ class FaultyProxy:
         if self._listen is None:
             self._listener = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
         else:
+            self._listen.parent.mkdir(exist_ok=True)
             self._listener = await asyncio.start_unix_server(self._forward, self._listen)
             self._listen.chmod(0o777)
 

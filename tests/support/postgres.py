@@ -73,6 +73,11 @@ class Postgres:
         self.stop()
         shutil.rmtree(self._root, ignore_errors=True)
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the server's socket."""
+        return self._root
+
     def start(self) -> None:
         """Start the server, and wait until it answers."""
         log = self._root / "log"
@@ -90,6 +95,13 @@ class Postgres:
                 self.stop()
                 raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()[-2000:]}") from error
             return
+
+    def kill(self) -> None:
+        """Kill the server with SIGKILL; its processes end when they notice, its data stays."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
 
     def stop(self) -> None:
         """Stop the server at once; its clients lose their connections, its data stays."""

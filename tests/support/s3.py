@@ -28,9 +28,8 @@ class S3Server:
     """A server on a port of its own that ends with this process. What it holds is lost when it ends."""
 
     def __init__(self) -> None:
-        self._holder, port = reserved_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._port = port
+        self._holder, self.port = reserved_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self._log = Path(tempfile.mkstemp(prefix="fg-moto-", dir="/tmp")[1])
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -47,7 +46,7 @@ class S3Server:
         """Start the server, and wait until it answers."""
         command = ["setpriv", "--pdeathsig=KILL", "--", sys.executable, "-m", "moto.server"]
         with self._log.open("ab") as log:
-            options = ["-H", "127.0.0.1", "-p", str(self._port)]
+            options = ["-H", "127.0.0.1", "-p", str(self.port)]
             self._process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers():

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from app.schemas.access import Role
-from tests.support import fleet
 from tests.support.server import Server
 from tests.system.pages import Site, site
 from tests.system.processes import ENGINE_CACHE, FlowGauge, first_key
@@ -35,13 +33,6 @@ def tiny_yaml(tmp_path_factory: pytest.TempPathFactory, tiny_config: RunConfig) 
     path = tmp_path_factory.mktemp("config") / "run.yaml"
     path.write_text(dump_config(tiny_config.model_copy(update={"fit": fit})))
     return path
-
-
-@pytest.fixture(scope="session")
-def small_fleet(of_all_workers: Path) -> fleet.Fleet:
-    """Two categories in two trained versions each. Read-only: copy it."""
-    with FileLock(of_all_workers / "fleet.lock"):  # who comes second takes what the first has made
-        return fleet.make(of_all_workers / "fleet", size=64, categories=2, versions=2)
 
 
 @pytest.fixture(scope="module")

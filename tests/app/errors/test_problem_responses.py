@@ -1,3 +1,5 @@
+from errno import ENOSPC
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -13,8 +15,13 @@ def test_error_is_mapped_to_a_problem(caplog: pytest.LogCaptureFixture) -> None:
     assert problem_responses.to_problem(known) is known
     assert not caplog.records
     gone = DatabaseUnavailable("the database does not answer (connection to 10.0.0.7 refused)")
+    full = OSError(ENOSPC, "No space left on device", "/srv/plant")
     failed = RuntimeError("CUDA error at /usr/lib/secret.so")
-    for error, name, secret in ((gone, "history-unavailable", "10.0.0.7"), (failed, "internal", "secret")):
+    for error, name, secret in (
+        (gone, "history-unavailable", "10.0.0.7"),
+        (full, "history-unavailable", "/srv/plant"),
+        (failed, "internal", "secret"),
+    ):
         caplog.clear()
         problem = problem_responses.to_problem(error)
         assert problem.name == name
