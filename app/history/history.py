@@ -67,7 +67,8 @@ class History:
         self.folder = settings.history.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.database = Database(settings.database_url)
-        self.files = InspectionFiles(self.folder, open_store(settings.store) if settings.store else None)
+        store = open_store(settings.store, sync=False) if settings.store else None
+        self.files = InspectionFiles(self.folder, store)
         self.drawer = Drawer(self.files)
         # Sending an archive takes a place and keeps one image in memory.
         self.archives = ConcurrencyLimit(MAX_ARCHIVES, "archives are being sent")
@@ -193,7 +194,7 @@ class History:
 
     @property
     def failure(self) -> str | None:
-        """Reason why the database cannot be written now, for log and metrics; None if it can."""
+        """Reason why inspections cannot be filed now, for log and metrics; None if they can."""
         return self._writer.failure
 
     def _open(self) -> None:

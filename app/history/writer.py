@@ -39,7 +39,7 @@ class HistoryWriter:
 
     Attributes:
         filed: bytes of the journal's records that are stored and announced to the callbacks.
-        failure: reason why the database cannot be written now; None if it can.
+        failure: reason why inspections cannot be stored now; None if they can.
         database_is_away: true if the database did not answer since the last success.
         on_failure: called in the thread after an attempt that failed for another reason.
     """
@@ -107,7 +107,7 @@ class HistoryWriter:
             self._delay = min(max(2 * self._delay, _MIN_DELAY), _MAX_DELAY)
             # Log the traceback once, not every ten seconds.
             logger.exception(
-                "inspections cannot be stored in the database, next attempt in %.1f s",
+                "inspections cannot be stored, next attempt in %.1f s",
                 self._delay,
                 exc_info=not self.failure,
             )

@@ -30,8 +30,8 @@ async def ready(loaded_models: LoadedModelsDep, batcher: BatcherDep, draining: D
     server tries again until it loads or another version is activated. A version that fails later leaves this
     at 200. A server that is stopping, or whose device is lost, is not ready.
 
-    A full history or a database that does not answer leaves this at 200, because predictions with store=false
-    need neither. See the metrics `flowgauge_history_accepting` and `flowgauge_history_failing`.
+    A full history, or a database or a store that does not answer, leaves this at 200, because predictions
+    with store=false need none. See the metrics `flowgauge_history_accepting` and `flowgauge_history_failing`.
     """
     draining.require_not_begun()
     loaded_models.require_ready()

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from app.storage.store import StoreUnavailable
+
 INCOMING: Final = "incoming"  # subfolder of unfinished files
 _ABANDONED_SECONDS: Final = 24 * 3600
 
@@ -19,10 +21,12 @@ class FolderStore:
     Args:
         folder: need not exist.
         sync: flush a file to the disk before its name appears, so that a power cut leaves no empty one.
+        share: the folder itself or one above it, which must exist: an absent share is no empty one.
     """
 
-    def __init__(self, folder: Path, *, sync: bool = False) -> None:
+    def __init__(self, folder: Path, *, sync: bool = False, share: Path | None = None) -> None:
         self._folder = folder
+        self._share = share
         self._incoming = folder / INCOMING
         self._sync = sync
 
@@ -31,6 +35,7 @@ class FolderStore:
         return self._folder
 
     def read(self, name: str) -> bytes:
+        self._require_share()
         return (self._folder / name).read_bytes()
 
     def write(self, name: str, data: bytes) -> None:
@@ -49,6 +54,7 @@ class FolderStore:
             part.unlink()
 
     def delete(self, name: str) -> None:
+        self._require_share()
         (self._folder / name).unlink(missing_ok=True)
 
     def list(self, folder: str) -> Iterator[str]:
@@ -76,6 +82,7 @@ class FolderStore:
     @contextmanager
     def _unfinished(self, path: Path, data: bytes) -> Iterator[Path]:
         """Write a file under a temporary name, to rename or link; after an error it is deleted."""
+        self._require_share()
         for folder in (path.parent, self._incoming):
             folder.mkdir(parents=True, exist_ok=True)
         part = self._incoming / f"{uuid.uuid4().hex}-{path.name}"
@@ -89,6 +96,10 @@ class FolderStore:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+    def _require_share(self) -> None:
+        if self._share is not None and not self._share.is_dir():
+            raise StoreUnavailable(f"there is no folder {self._share}: mount the share, or make the folder")
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -1,5 +1,6 @@
 """A store behind a file system of fsspec, such as S3's."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
@@ -9,8 +10,10 @@ T = TypeVar("T")
 
 _ATTEMPTS: Final = 2  # of what can be repeated; who waits for more asks again
 # Time for a file to be written. aiohttp waits without limit for the "100 Continue" that botocore asks for.
-_WRITE_SECONDS: Final = 10.0
+_WRITE_SECONDS: Final = 5.0
 _MIN_BYTES_PER_SECOND: Final = 2**20
+# After a failure all calls fail for so long: those that queue do not wait for a silent server in turn.
+_PAUSE_SECONDS: Final = 1.0
 
 
 class FsspecStore:
@@ -24,6 +27,7 @@ class FsspecStore:
     def __init__(self, fs: Any, path: str) -> None:
         self._fs = fs
         self._path = path
+        self._away_until = 0.0  # of the monotonic clock
 
     @property
     def folder(self) -> None:
@@ -71,6 +75,8 @@ class FsspecStore:
         self._fs.pipe_file(path, data, **options, **limit)
 
     def _call(self, function: Callable[[str], T], name: str, attempts: int = _ATTEMPTS) -> T:
+        if time.monotonic() < self._away_until:
+            raise StoreUnavailable(f"the store {self._path} did not answer a moment ago")
         path = f"{self._path}/{name}".rstrip("/")
         for attempt in range(1, attempts + 1):
             try:
@@ -83,6 +89,7 @@ class FsspecStore:
             except Exception as error:
                 fault = error
             if attempt == attempts:
+                self._away_until = time.monotonic() + _PAUSE_SECONDS
                 raise StoreUnavailable(
                     f"the store {self._path} does not answer, or refuses {name!r} "
                     f"({type(fault).__name__}: {fault})"

@@ -43,8 +43,11 @@ def require_store_url(url: str) -> None:
         raise StoreError(f"{scheme}:// needs a package that is not installed: pip install '{what}'")
 
 
-def open_store(url: str, sub: str = "") -> Store:
+def open_store(url: str, sub: str = "", *, sync: bool = True) -> Store:
     """Return the store at a URL, or at a subfolder of it. Nothing is sent before its first use.
+
+    Args:
+        sync: of a folder, see `FolderStore`.
 
     Raises:
         StoreError: see `require_store_url`.
@@ -52,7 +55,7 @@ def open_store(url: str, sub: str = "") -> Store:
     require_store_url(url)
     scheme, _, path = url.partition("://")
     if scheme == "file":
-        store = FolderStore(Path(path) / sub, sync=True)
+        store = FolderStore(Path(path) / sub, sync=sync, share=Path(path))
         store.remove_abandoned()
         return store
     import fsspec

@@ -63,6 +63,7 @@ def test_other_server_takes_over_a_training(postgres: Postgres, tmp_path: Path) 
     with ExitStack() as stack:
         url = stack.enter_context(postgres.database())
         servers = []
+        (tmp_path / "shared").mkdir()
         for name in "ab":
             (tmp_path / name / "models").mkdir(parents=True)
             shared = {"database": url, "store": f"file://{tmp_path}/shared"}

@@ -38,6 +38,7 @@ def make_server(postgres: Postgres, tmp_path: Path) -> Iterator[MakeServer]:
         products.images.open()
         return products
 
+    (tmp_path / "shared").mkdir()
     with postgres.database() as url:
         yield make
         for database in databases:

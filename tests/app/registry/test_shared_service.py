@@ -25,6 +25,7 @@ def both(store: Path, first: str, tmp_path: Path, postgres: Postgres) -> Iterato
     """Two services; the models of the first become the shared ones."""
     with postgres.database() as url, ExitStack() as stack:
         (tmp_path / "b" / "models").mkdir(parents=True)
+        (tmp_path / "shared").mkdir()
         clients = []
         for name, models in (("a", store), ("b", tmp_path / "b" / "models")):
             settings = Settings(

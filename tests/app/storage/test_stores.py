@@ -8,13 +8,14 @@ import fsspec
 import pytest
 
 from app.storage.folder_store import FolderStore
-from app.storage.store import Store
+from app.storage.store import Store, StoreUnavailable
 from app.storage.urls import open_store, require_conditional_put
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])
 def open_again(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
     """A function that opens the same empty store, as another server does."""
+    (tmp_path / "shared").mkdir()
     urls = {"folder": f"file://{tmp_path}/shared", "memory": "memory://plant"}
     url = urls.get(request.param) or request.getfixturevalue("s3_url")
     yield lambda: open_store(url)
@@ -114,6 +115,24 @@ def test_interrupted_write_leaves_no_half_file(tmp_path: Path, monkeypatch: pyte
                 action("a", b"new")
     assert store.read("a") == b"old"
     assert [*store.list("")] == ["a"]
+
+
+def test_absent_share_is_no_empty_one(tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    store = open_store(f"file://{share}", "models")
+    uses: list[Callable[[], object]] = [
+        lambda: store.read("a"),
+        lambda: store.write("a", b"a"),
+        lambda: store.create("a", b"a"),
+        lambda: store.delete("a"),
+    ]
+    for use in uses:
+        with pytest.raises(StoreUnavailable, match="mount the share"):
+            use()
+    assert not share.exists()
+    share.mkdir()
+    store.create("a", b"a")
+    assert store.read("a") == b"a"
 
 
 def _fail(*_: object) -> None:

@@ -53,6 +53,10 @@ def test_silent_server_is_unavailable(
         for use in uses:
             with pytest.raises(StoreUnavailable, match="does not answer"):
                 use()
+        monkeypatch.setattr(fsspec_store, "_PAUSE_SECONDS", 60)
+        for reason in ("does not answer", "a moment ago"):  # those that queue do not wait in turn
+            with pytest.raises(StoreUnavailable, match=reason):
+                hasty.read("a")
     assert store.read("a") == b"a"
 
 
