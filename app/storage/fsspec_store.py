@@ -81,13 +81,14 @@ class FsspecStore:
         for attempt in range(1, attempts + 1):
             try:
                 return function(path)
-            except (FileNotFoundError, FileExistsError) as error:
-                if not _is_of_bucket(error):
-                    raise
-                fault: Exception = error
             # Each file system has errors of its own for a network that fails.
             except Exception as error:
-                fault = error
+                fault, code = error, _s3_code(error)
+                if code == "PreconditionFailed":  # s3fs knows it only from servers that name the condition
+                    raise FileExistsError(f"{path} exists") from error
+                # s3fs reports a missing bucket like a missing file.
+                if isinstance(error, FileNotFoundError | FileExistsError) and code != "NoSuchBucket":
+                    raise
             if attempt == attempts:
                 self._away_until = time.monotonic() + _PAUSE_SECONDS
                 raise StoreUnavailable(
@@ -97,7 +98,8 @@ class FsspecStore:
         raise AssertionError
 
 
-def _is_of_bucket(error: OSError) -> bool:
-    """Tell if S3 misses the bucket, which s3fs reports like a missing file."""
+def _s3_code(error: Exception) -> str | None:
+    """Return the code of an answer of S3 that an error comes from."""
     response = getattr(error.__cause__, "response", None) or {}
-    return bool(response.get("Error", {}).get("Code") == "NoSuchBucket")
+    code: str | None = response.get("Error", {}).get("Code")
+    return code

@@ -222,6 +222,23 @@ def test_bytes_stored_later_are_counted(kept: Kept) -> None:
     assert kept.rows() == dict.fromkeys(ids[:2], False) | dict.fromkeys(ids[2:], True)
 
 
+@pytest.mark.parametrize("is_due", [False, True])
+def test_bytes_that_other_servers_store_are_counted_now_and_then(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_due: bool
+) -> None:
+    monkeypatch.setattr("app.history.retention._COUNT_SECONDS", 0 if is_due else 600)
+    with postgres.database() as url:
+        history = History(Settings(history=tmp_path / "history", database=url))
+        asyncio.run(history.open())
+        kept = Kept(history)
+        ids = [kept.add(10 - i, bytes([i]) * 900) for i in range(5)]
+        made = kept.apply(retention_bytes=5000)
+        ids.append(kept.add(1, b"b" * 900))  # no `on_filed`
+        asyncio.run(made.once())
+        assert [kept.rows()[one] for one in ids] == [not is_due] * 2 + [True] * 4
+        asyncio.run(history.close())
+
+
 @pytest.mark.parametrize(
     ("settings", "left"),
     [({"retention_bytes": 1}, [True, False, False]), ({"retention_pass_days": 1}, [True])],

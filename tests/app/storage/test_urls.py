@@ -1,7 +1,9 @@
 """Stores by URL, and what becomes of a service that fails."""
 
 import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -72,3 +74,26 @@ def test_stopped_server_is_unavailable_until_its_start(s3_url: str, s3_server: S
     for use in (lambda: store.read("a"), lambda: require_conditional_put(store)):
         with pytest.raises(StoreUnavailable, match="bucket does not exist"):  # it has forgotten all
             use()
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """An S3 server that does not name the condition that did not hold, as the protocol allows."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b"<Error><Code>PreconditionFailed</Code><Message>It exists</Message></Error>"
+        self.send_response(412)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_condition_need_not_be_named(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(FileExistsError):
+            open_store(s3_url).create("a", b"a")
+        server.shutdown()
