@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from app.database import locks
-from app.database.clock import first_id, now_ms
+from app.database.clock import now_ms
 from app.database.engine import DatabaseUnavailable
 from app.database.tables import inspections, retention
 from app.errors.problems import Problem
@@ -25,16 +25,15 @@ from app.history.deletions import DeletionGuard
 from app.history.history import History
 from app.history.inspection_files import image_name, map_name
 from app.history.orphans import find_orphans, find_unused_images
-from app.history.rates import DECISIONS
+from app.history.retention_queries import CHUNK, Kind, find_oldest, older_than, record_pass
 from app.schemas.deletions import DeletionKind, HeldDeletion
 from app.schemas.predict import Decision
 from app.settings import Settings
+from app.storage.store import StoreUnavailable
 
 logger = logging.getLogger("flowgauge.retention")
 
 _COLUMNS = inspections.columns
-# Inspections with a decision and outside the audit sample, or those of the audit sample.
-_Kind = Decision | Literal["audit"]
 _DAY_MS: Final = 24 * 3_600_000
 # Inspections that expire while a server is off are deleted without confirmation if it was off for at most
 # this long, and for at most half of their retention time.
@@ -42,8 +41,6 @@ _MAX_OFFLINE_MS: Final = 14 * _DAY_MS
 _INTERVAL_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 24 * 3600.0
 _COUNT_SECONDS: Final = 600.0
-# Inspections deleted in one step; the writer waits meanwhile.
-_CHUNK: Final = 200
 _CHUNK_EVENTS: Final = 5_000
 # Deleting goes down to this share of the limit, so that not every pass counts all bytes.
 _TARGET_SHARE: Final = 0.95
@@ -58,7 +55,7 @@ class Retention:
             "REVIEW": settings.retention_review_days,
             "REJECT": settings.retention_reject_days,
         }
-        self._kept_ms: dict[_Kind, float] = {d: n * _DAY_MS for d, n in days.items() if n is not None}
+        self._kept_ms: dict[Kind, float] = {d: n * _DAY_MS for d, n in days.items() if n is not None}
         if len(self._kept_ms) == len(days):
             self._kept_ms["audit"] = max(self._kept_ms.values())
         self._max_bytes = settings.retention_bytes
@@ -88,7 +85,7 @@ class Retention:
             self._wake.clear()
             try:
                 await self.once()
-            except (DatabaseUnavailable, Problem) as error:
+            except (DatabaseUnavailable, StoreUnavailable, Problem) as error:
                 logger.warning("retention could not delete: %s", error)
             except Exception:  # the next pass tries again
                 logger.exception("retention could not delete")
@@ -115,7 +112,7 @@ class Retention:
         """Run one pass; once a day it also deletes orphaned files.
 
         Raises:
-            DatabaseUnavailable, Problem: the pass stopped; the next one continues.
+            DatabaseUnavailable, StoreUnavailable, Problem: the pass stopped; the next one continues.
         """
         if self._kept_ms:
             await self._delete_by_age()
@@ -150,7 +147,7 @@ class Retention:
                 rows = connection.execute(select(retention.c.decision, retention.c.last_before_ms))
                 last = {row.decision: row.last_before_ms for row in rows}
                 old = sum(
-                    connection.scalar(number.where(*_older_than(kind, ms))) or 0
+                    connection.scalar(number.where(*older_than(kind, ms))) or 0
                     for kind, ms in before_ms.items()
                     if kind not in last or ms - last[kind] > min(_MAX_OFFLINE_MS, self._kept_ms[kind] / 2)
                 )
@@ -161,23 +158,23 @@ class Retention:
             for kind, ms in before_ms.items():
                 await self._repeat(partial(self._delete_some, kind, ms))
 
-    def _delete_some(self, kind: _Kind, before_ms: int) -> bool:
+    def _delete_some(self, kind: Kind, before_ms: int) -> bool:
         """Delete some old inspections with their files; return True if more may remain."""
-        conditions = _older_than(kind, before_ms)
+        conditions = older_than(kind, before_ms)
         with self._deleting() as connection:
             ids = connection.scalars(
-                select(_COLUMNS.id).where(*conditions).order_by(_COLUMNS.id).limit(_CHUNK)
+                select(_COLUMNS.id).where(*conditions).order_by(_COLUMNS.id).limit(CHUNK)
             ).all()
             gone = connection.execute(
                 delete(inspections)
                 .where(_COLUMNS.id.in_(ids), _COLUMNS.review_revision == 0)
                 .returning(_COLUMNS.id, _COLUMNS.image_sha256)
             ).all()
-            _record_pass(connection, kind, before_ms, deleted=bool(gone))
+            record_pass(connection, kind, before_ms, deleted=bool(gone))
             self._remove_files(connection, gone)
         if gone:
             logger.info("deleted %d inspections (%s) by age", len(gone), kind)
-        return len(ids) == _CHUNK
+        return len(ids) == CHUNK
 
     async def _delete_by_size(self, max_bytes: int) -> None:
         """Delete the files of the oldest inspections if all exceed the size limit."""
@@ -216,7 +213,7 @@ class Retention:
         """Delete files of some of the oldest inspections, PASS first; return True if more remain."""
         total = self._bytes or 0
         with self._deleting() as connection:
-            ids = _find_oldest(connection, total - keep)
+            ids = find_oldest(connection, total - keep)
             gone = connection.execute(
                 update(inspections)
                 .where(_COLUMNS.id.in_(ids), _COLUMNS.review_revision == 0)
@@ -267,41 +264,3 @@ class Retention:
         """Delete the maps of inspections, and images that no other inspection has."""
         images = find_unused_images(connection, {row.image_sha256 for row in gone})
         self._files.remove([*(map_name(row.id) for row in gone), *map(image_name, images)])
-
-
-def _of_kind(kind: _Kind) -> list[ColumnElement[bool]]:
-    return [_COLUMNS.audit] if kind == "audit" else [_COLUMNS.decision == kind, ~_COLUMNS.audit]
-
-
-def _older_than(kind: _Kind, before_ms: int) -> list[ColumnElement[bool]]:
-    return [*_of_kind(kind), _COLUMNS.id < first_id(before_ms), _COLUMNS.review_revision == 0]
-
-
-def _find_oldest(connection: Connection, to_free: int) -> list[str]:
-    """Return the next inspections to lose their files, PASS first, the audit sample last."""
-    ids: list[str] = []
-    kinds: tuple[_Kind, ...] = (*DECISIONS, "audit")
-    for kind in kinds:
-        query = (
-            select(_COLUMNS.id, (_COLUMNS.map_bytes + _COLUMNS.image_bytes).label("size"))
-            .where(*_of_kind(kind), _COLUMNS.has_pictures, _COLUMNS.review_revision == 0)
-            .order_by(_COLUMNS.id)
-            .limit(_CHUNK - len(ids))
-        )
-        for row in connection.execute(query):
-            if to_free <= 0:
-                return ids
-            ids.append(row.id)
-            to_free -= row.size
-    return ids
-
-
-def _record_pass(connection: Connection, kind: _Kind, before_ms: int, *, deleted: bool) -> None:
-    """Record a pass by age over the inspections of a kind."""
-    row = retention.c.decision == kind
-    known = connection.scalar(select(retention.c.deleted_before_ms).where(row))
-    noted = {"last_before_ms": before_ms, "deleted_before_ms": known}
-    if deleted:
-        noted["deleted_before_ms"] = max(known or 0, before_ms)
-    if not connection.execute(update(retention).where(row).values(noted)).rowcount:
-        connection.execute(insert(retention).values(decision=kind, **noted))
