@@ -77,6 +77,11 @@ COMMANDS = {
         "Serve the published models over HTTP.",
         "the server has stopped; models are untouched",
     ),
+    "cluster": LazyCommand(
+        "app.commands.cluster:app",
+        "Serve by replicas on a Ray cluster.",
+        "the replicas have stopped; models are untouched",
+    ),
     "models": LazyCommand(
         "app.commands.models:app",
         "List, verify, pack, export, activate and delete the versions of a models folder.",

@@ -16,13 +16,13 @@ OURS = {*ROOMS, "flowgauge", "tests", "examples", "bench", "docs"}
 LAYERS = {
     whole: names.split()
     for whole, names in {
-        "flows.fastflow": "config progress manifest files imaging calibration bundle backbones model scoring "
-        "engines inference detector export learning",
+        "flows.fastflow": "config progress ray_connection manifest files imaging calibration bundle "
+        "backbones model scoring engines inference detector export learning",
         "training": "versions config terminal data features fit run run_all cluster evaluation density "
         "commands",
         "app": "storage settings schemas database errors telemetry scheduling http events auth registry "
         "history inspection recalibration learning products jobs open_inference backup web middleware "
-        "dependencies routes routing main server startup client commands",
+        "dependencies routes routing main server startup cluster client commands",
     }.items()
 }
 # What runs on a line PC without torch, and the little of `app` that it may import.

@@ -1,13 +1,14 @@
 """A Ray cluster of several nodes on this machine, each with its own processes and folder."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,15 +25,15 @@ class Cluster:
     address: str
     environment: dict[str, str]
 
-    def tasks(self, name: str) -> list[int]:
-        """Process numbers of the workers that run a task of this name."""
+    def processes(self, name: str) -> list[int]:
+        """Process numbers of the workers that run a task or an actor of this name."""
+        # Ray adds the method that an actor runs.
+        title = re.compile(rf"ray::{re.escape(name)}(\.|\0)".encode())
         found = []
-        for folder in Path("/proc").iterdir():
-            try:
-                if folder.name.isdigit() and f"ray::{name}\0".encode() in (folder / "cmdline").read_bytes():
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended
+                if title.match((folder / "cmdline").read_bytes()):
                     found.append(int(folder.name))
-            except OSError:
-                continue  # it has ended
         return found
 
 
@@ -67,5 +68,6 @@ def cluster(nodes: int) -> Iterator[Cluster]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # a node may have failed
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -33,7 +33,7 @@ backbone: {{out_indices: [1, 2]}}
 flow: {{steps: 2}}
 fit: {{epochs: 3, batch_size: 4, threads: 1}}
 calibration: {{fraction: 0.3, target_fpr: 0.3}}
-categories: {{{LONG}: {{fit: {{epochs: 400}}}}}}
+categories: {{{LONG}: {{fit: {{epochs: 200}}}}}}
 """
 
 
@@ -78,7 +78,7 @@ class Training:
             time.sleep(0.02)
 
     def kill_worker(self, category: str) -> None:
-        [worker] = self.cluster.tasks(f"train {category}")
+        [worker] = self.cluster.processes(f"train {category}")
         os.kill(worker, signal.SIGKILL)
 
 
@@ -123,7 +123,7 @@ def test_twelve_trained_with_a_worker_killed_twice_equal_the_local_ones(
     flowgauge.run(*arguments(twelve, local, "--all"))
     training = start(three_nodes, twelve, tmp_path, "--all")
     for attempt, epoch in ((1, 20), (2, 60)):
-        training.wait_for(f"{LONG}: epoch {epoch} of 400")
+        training.wait_for(f"{LONG}: epoch {epoch} of 200")
         training.kill_worker(LONG)
         training.wait_for(f"{LONG}: its worker was lost, attempt {attempt + 1} of 4 follows")
     assert training.process.wait(timeout=300) == 0, training.log.read_text()
@@ -141,7 +141,7 @@ def test_twelve_trained_with_a_worker_killed_twice_equal_the_local_ones(
         assert active_version(tmp_path / "models", name) == row["version"]
 
     again = start(three_nodes, twelve, tmp_path, "--all", "--resume")
-    assert again.process.wait(timeout=200) == 0, again.log.read_text()
+    assert again.process.wait(timeout=400) == 0, again.log.read_text()
     resumed = json.loads((tmp_path / "runs/summary.json").read_text())
     assert {row["status"] for row in resumed} == {"reused"}
     assert [row["version"] for row in resumed] == [row["version"] for row in summary]
@@ -152,15 +152,15 @@ def test_end_of_the_command_ends_its_tasks(
     three_nodes: Cluster, twelve: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     training = start(three_nodes, twelve, tmp_path, f"--category={LONG}", "--no-activate", "--progress=json")
-    training.wait_for("epoch 3 of 400")
+    training.wait_for("epoch 3 of 200")
     training.process.send_signal(number)
     assert training.process.wait(timeout=60) == (130 if number == signal.SIGINT else -number)
-    while three_nodes.tasks(f"train {LONG}"):
+    while three_nodes.processes(f"train {LONG}"):
         time.sleep(0.1)
     assert versions(tmp_path / "models", LONG) == []
 
     resumed = start(three_nodes, twelve, tmp_path, f"--category={LONG}", "--resume", "--progress=json")
-    assert resumed.process.wait(timeout=200) == 0, resumed.log.read_text()
+    assert resumed.process.wait(timeout=400) == 0, resumed.log.read_text()
     events = [json.loads(line) for line in resumed.log.read_text().splitlines()]
     assert [event["event"] for event in events].count("result") == 1
     assert events[-1] == {**events[-1], "event": "result", "category": LONG, "reused": False}

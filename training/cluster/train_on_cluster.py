@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from training.cluster.connection import ClusterError, check_nodes, connected
+from flows.fastflow.ray_connection import ClusterError, connected
+from training.cluster.nodes import check_nodes
 from training.cluster.worker import Mailbox, train_in_task
 from training.config.run_config import RunConfig
 from training.run_all import CategoryResult, describe_failure, write_summary

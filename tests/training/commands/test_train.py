@@ -198,5 +198,5 @@ def test_cluster_without_the_extra_is_refused(
         monkeypatch.setenv(name, "0")
     result = run(tiny_data, tmp_path, "--ray", "auto")
     assert result.exit_code == 1
-    assert result.stderr == "error: --ray needs the extra ray: pip install 'flowgauge[ray]'\n"
+    assert result.stderr == "error: this needs the extra ray: pip install 'flowgauge[ray]'\n"
     assert not (tmp_path / "models").exists()

@@ -1,0 +1,1 @@
+"""The service as replicas on Ray Serve."""
