@@ -138,3 +138,17 @@ def test_deletion_confirmed_at_another_server_runs_in_the_leader(
         assert b.post("/v1/deletions/age/confirm").json()["count"] == 120
         eventually(lambda: len(a.get("/v1/inspections?limit=200").json()["inspections"]) == 1)
         eventually(lambda: b.get("/v1/deletions").json()["deletions"] == [])
+
+
+def test_restart_of_the_database_leaves_one_leader(
+    postgres: Postgres, pair: tuple[TestClient, TestClient], admin: dict[str, str]
+) -> None:
+    a, b = pair
+    postgres.stop()
+    eventually(lambda: not leads(a) and not leads(b))
+    postgres.start()
+    eventually(lambda: leads(a) or leads(b))
+    assert leads(a) != leads(b)
+    made = a.post("/v1/keys", json={"role": "line", "name": "line"}, headers=admin)
+    assert made.status_code == 201
+    assert b.get(SESSION_URL, headers={"X-API-Key": made.json()["key"]}).status_code == 200
