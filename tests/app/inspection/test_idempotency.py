@@ -199,7 +199,7 @@ async def test_waiting_journal_keeps_its_keys(
             assert await a.history.find_or_claim(None, "P-1", clock.new_id()) is None
             age_claims(a.history)
             with monkeypatch.context() as patch:
-                patch.setattr(InspectionFiles, "store", refuse)
+                patch.setattr(InspectionFiles, "store_all", refuse)
                 patch.setattr(idempotency, "_WAIT_SECONDS", 0)
                 await a.history.record(keyed())
                 assert await asyncio.to_thread(refused.wait, 60)
