@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-from app.auth.exposure import require_certificate, require_keys_on_network
 from app.settings import Settings
 from flows.fastflow.ray_connection import ClusterError, connected
 
@@ -39,21 +38,6 @@ class Replicas(NamedTuple):
         return found
 
 
-def require_shareable(settings: Settings) -> None:
-    """Refuse what would not hold for replicas.
-
-    Raises:
-        ClusterError: there is no store, or there are no keys.
-        ExposureError: the TLS files cannot be used.
-    """
-    if settings.store is None:
-        raise ClusterError("replicas share one history: set FLOWGAUGE_DATABASE and FLOWGAUGE_STORE")
-    require_certificate(settings)
-    closed = settings.model_copy(update={"allow_unauthenticated_network": False})
-    if not require_keys_on_network(closed):
-        raise ClusterError("a cluster needs keys: flowgauge keys create --role admin --name NAME")
-
-
 def build(settings: Settings, replicas: Replicas, environment: Mapping[str, str]) -> Any:
     """Build the Ray Serve application.
 
@@ -78,7 +62,7 @@ def build(settings: Settings, replicas: Replicas, environment: Mapping[str, str]
         ray_actor_options={
             "num_cpus": settings.threads or 1,
             "num_gpus": int(settings.device.startswith("cuda")),
-            "runtime_env": {"env_vars": dict(environment)},
+            **({"runtime_env": {"env_vars": dict(environment)}} if environment else {}),
         },
     )
     return deployment(serve.ingress(build_app)(Replica)).bind()

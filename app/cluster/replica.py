@@ -12,6 +12,7 @@ from starlette.datastructures import State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.cluster.requirements import require_shareable
 from app.errors.problems import Problem
 from app.main import create_app
 from app.settings import load_settings
@@ -33,8 +34,13 @@ class Replica:
 
 
 def build_app() -> "Service":
-    """Build the service of this replica, from the settings in its environment."""
+    """Build the service of this replica, from the settings in its environment.
+
+    Raises:
+        ClusterError, ExposureError: as `require_shareable`.
+    """
     settings = load_settings()
+    require_shareable(settings)
     logs.configure(settings.log_format)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

@@ -33,7 +33,8 @@ def serve(
     folder on the disk of each node, for what the replicas do not share. The settings of `flowgauge serve`
     apply.
     """
-    from app.cluster.deployment import Replicas, deployed, require_shareable
+    from app.cluster.deployment import Replicas, deployed
+    from app.cluster.requirements import require_shareable
 
     settings = load_settings(host=host, port=port)
     wanted = Replicas.parse(replicas)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cluster.deployment import Replicas, require_shareable
+from app.cluster.deployment import Replicas
+from app.cluster.requirements import require_shareable
 from app.settings import Settings
 from flows.fastflow.ray_connection import ClusterError
 from tests.support.postgres import Postgres
