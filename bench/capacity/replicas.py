@@ -1,0 +1,130 @@
+"""What do Ray's proxy and a second replica bring and cost? One server, one replica, two replicas in one run.
+
+    python -m bench.capacity.replicas
+
+Each has the same models and one computing thread a process, PostgreSQL and a store in a folder of this
+machine, and asks for keys. Needs the extra ray. The machine should have nothing else to do.
+"""
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from app.auth.key_store import KeyStore
+from app.auth.permissions import COMMAND_LINE
+from app.database.engine import Database
+from app.schemas.access import Role
+from bench.report import RESULTS, Report, Table
+from bench.service.client import Connection
+from tests.support import fleet
+from tests.support.ports import reserved_port
+from tests.support.postgres import Postgres, binaries
+from tests.support.server import Server
+from tests.support.waiting import eventually
+from tests.system.ray_cluster import cluster
+
+_CLIENTS = (1, 8)
+_WARM_UP_SECONDS = 5.0
+
+
+def main() -> None:
+    """Measure in turns, and write the report."""
+    parser = argparse.ArgumentParser(prog="python -m bench.capacity.replicas", description=__doc__)
+    parser.add_argument("--out", type=Path, default=RESULTS / "replicas")
+    parser.add_argument("--folder", type=Path, default=RESULTS / "fleet", help="of the trained models")
+    parser.add_argument("--size", type=int, default=256, help="side of the models' input in pixels")
+    parser.add_argument("--seconds", type=float, default=15, help="of each load")
+    options = parser.parse_args()
+    trained = fleet.make(options.folder / str(options.size), size=options.size, categories=4, versions=1)
+    if (programs := binaries()) is None:
+        sys.exit("PostgreSQL is not installed; on Debian: apt-get install postgresql")
+    rows = []
+    with Postgres(programs) as postgres, postgres.database() as url, tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "shared").mkdir()
+        os.environ.setdefault("FLOWGAUGE_ENGINE_CACHE", str(root / "engines"))
+        shared = {"database": url, "store": f"file://{root}/shared", "threads": "1"}
+        database = Database(url)
+        database.upgrade()
+        _, key = KeyStore(database).create(COMMAND_LINE, Role.ADMIN, "bench")
+        database.close()
+        with Server(shutil.copytree(trained.models, root / "models"), root / "server", **shared) as server:
+            rows.append(["flowgauge serve", *_measure(server.port, key, trained, options.seconds)])
+        for replicas in (1, 2):
+            with _deployed(replicas, root, shared) as port:
+                name = f"flowgauge cluster serve, {replicas}"
+                rows.append([name, *_measure(port, key, trained, options.seconds)])
+    head = ["service", *(f"{n} clients: {what}" for n in _CLIENTS for what in ("median ms", "images/s"))]
+    table = Table("One computing thread a process", head, rows)
+    sys.exit(Report("replicas", {"input size": options.size}, [table]).write(options.out))
+
+
+def _measure(port: int, key: str, trained: fleet.Fleet, seconds: float) -> list[str]:
+    """Return median milliseconds and images a second for each number of clients."""
+    asyncio.run(_load(port, key, trained, max(_CLIENTS), _WARM_UP_SECONDS))
+    found = list[str]()
+    for clients in _CLIENTS:
+        times = asyncio.run(_load(port, key, trained, clients, seconds))
+        found += [f"{1000 * statistics.median(times):.1f}", f"{len(times) / seconds:.1f}"]
+    return found
+
+
+async def _load(port: int, key: str, trained: fleet.Fleet, clients: int, seconds: float) -> list[float]:
+    """Let clients send images one after the other; return the seconds of each."""
+    times: list[float] = []
+    headers = {"Content-Type": "image/jpeg", "X-API-Key": key}
+    until = time.monotonic() + seconds
+
+    async def send(number: int) -> None:
+        category = trained.categories[number % len(trained.categories)]
+        async with Connection(port) as connection:
+            while (begun := time.monotonic()) < until:
+                image = trained.images[len(times) % len(trained.images)]
+                response = await connection.request("POST", f"/v1/models/{category}/predict", image, headers)
+                if response.status != 200:
+                    raise ValueError(f"a request failed: {response.status} {response.body!r}")
+                times.append(time.monotonic() - begun)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(clients):
+            group.create_task(send(number))
+    return times
+
+
+@contextmanager
+def _deployed(replicas: int, root: Path, shared: Mapping[str, str]) -> Iterator[int]:
+    """Deploy the service on a cluster with a node for each replica; yield its port."""
+    with ExitStack() as stack:
+        nodes = stack.enter_context(cluster(replicas))
+        holder, port = reserved_port()
+        stack.enter_context(holder)
+        settings = {**shared, "history": str(root / f"cluster-{replicas}"), "port": str(port)}
+        environment = nodes.environment | {f"FLOWGAUGE_{name.upper()}": v for name, v in settings.items()}
+        command = [sys.executable, "-m", "flowgauge", "cluster", "serve", "--address", nodes.address]
+        log = root / f"cluster-{replicas}.log"
+        file = stack.enter_context(log.open("w"))
+        process = subprocess.Popen(
+            [*command, f"--replicas={replicas}"], env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
+        try:
+            eventually(lambda: process.poll() is not None or "Ctrl-C stops it" in log.read_text())
+            if process.poll() is not None:
+                raise ValueError(log.read_text())
+            yield port
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+
+
+if __name__ == "__main__":
+    main()
