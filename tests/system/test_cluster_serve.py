@@ -4,10 +4,8 @@ import itertools
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread
@@ -15,16 +13,9 @@ from threading import Event, Thread
 import httpx
 import pytest
 
-from app.auth.key_store import KeyStore
-from app.auth.permissions import COMMAND_LINE
-from app.database.engine import Database
-from app.schemas.access import Role
-from tests.support.ports import reserved_port
 from tests.support.postgres import Postgres
-from tests.support.server import Server
 from tests.support.waiting import eventually
-from tests.system.processes import COMMAND
-from tests.system.ray_cluster import Cluster, cluster
+from tests.system.ray_service import Deployed, deployed_on
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,52 +23,14 @@ pytestmark = [
 ]
 
 
-@dataclass(frozen=True)
-class Deployed:
-    """The service on a cluster of two nodes with a replica each."""
-
-    url: str
-    key: str
-    history: Path
-    cluster: Cluster
-
-    def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"X-API-Key": self.key}, timeout=60)
-
-    def replicas(self) -> list[int]:
-        """Process numbers of the replicas."""
-        return self.cluster.processes("ServeReplica:flowgauge:service")
-
-
 @pytest.fixture(scope="module")
 def deployed(
     tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, tiny_bundle_store: Path
 ) -> Iterator[Deployed]:
     root = tmp_path_factory.mktemp("deployed")
-    with postgres.database() as url, cluster(2) as nodes:
-        shared = {"database": url, "store": f"file://{root}/shared"}
-        (root / "shared").mkdir()
-        with Server(shutil.copytree(tiny_bundle_store, root / "models"), root / "first", **shared):
-            pass  # it moves its models into the store
-        database = Database(url)
-        _, key = KeyStore(database).create(COMMAND_LINE, Role.ADMIN, "the first")
-        database.close()
-        holder, port = reserved_port()
-        settings = {**shared, "history": str(root / "history"), "port": str(port), "threads": "1"}
-        environment = nodes.environment | {f"FLOWGAUGE_{name.upper()}": v for name, v in settings.items()}
-        log = root / "log.txt"
-        command = [*COMMAND, "cluster", "serve", f"--address={nodes.address}", "--replicas=2:2"]
-        with holder, log.open("w") as file:
-            process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            eventually(lambda: process.poll() is not None or "Ctrl-C stops it" in log.read_text())
-            assert process.poll() is None, log.read_text()
-            yield Deployed(f"http://127.0.0.1:{port}", key, root / "history", nodes)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=120) == 130, log.read_text()
-        finally:
-            process.kill()
-            process.wait()
+    models = shutil.copytree(tiny_bundle_store, root / "models")
+    with postgres.database() as url, deployed_on(2, root, url, models) as service:
+        yield service
 
 
 def predict(client: httpx.Client, image: bytes, key: str) -> httpx.Response:
