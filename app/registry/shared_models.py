@@ -145,10 +145,8 @@ class SharedModels(ModelFiles):
                     gone += model_rows.find_below(connection, category, name)
             made += [file._replace(data=None) for file in gone]
             model_rows.store(connection, made)
-        with self._applying:
-            for file in made:
-                self._write_file(file)
-        self._on_change(category)
+        # As for other servers' changes, in the order of the numbers: a newer one may be here already.
+        self.refresh()
         for file in gone:
             if file.data is not None and file.name.endswith(MANIFEST):
                 self._remove_bundle(category, file.name, file.data)

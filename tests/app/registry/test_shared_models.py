@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from app.database.engine import Database, DatabaseError, DatabaseUnavailable
 from app.errors.problems import Problem
 from app.history.identity import ensure_identity
 from app.registry import model_rows, shared_bundles
-from app.registry.category_settings import SettingsFiles
+from app.registry.category_settings import SETTINGS, SettingsFiles
 from app.registry.shared_bundles import KEPT_SECONDS, SharedBundles
 from app.registry.shared_models import SharedModels
 from app.storage.folder_store import FolderStore
@@ -215,6 +216,29 @@ class TestChange:
         for server in both:
             server.refresh()
         assert [one.get("screw").revision for one in files] == [12, 12]
+
+    def test_late_server_keeps_the_newer_change(self, servers: Servers) -> None:
+        """A server is held up between the commit of its change and the copy of it on its disk."""
+        a, b = servers.start("a"), servers.start("b")
+        is_in, go_on = threading.Event(), threading.Event()
+
+        def change() -> None:
+            with a.changing("screw") as write:
+                write(a.models / "screw" / SETTINGS, b"older")
+                is_in.set()
+                assert go_on.wait(60)
+
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(change)
+            assert is_in.wait(60)
+            with a._applying:
+                go_on.set()
+                with b.changing("screw") as write:  # waits for the commit
+                    write(b.models / "screw" / SETTINGS, b"newer")
+                a.refresh()
+            late.result()
+        a.refresh()
+        assert (a.models / "screw" / SETTINGS).read_bytes() == b"newer"
 
     def test_lost_database_keeps_the_last_state(self, servers: Servers, postgres: Postgres) -> None:
         a = servers.start("a")
