@@ -165,13 +165,17 @@ class HistoryWriter:
         files |= {map_name(row["id"]): score_map for row, _, score_map in new}
         try:
             if rows:
-                # Until the commit no server deletes an image that these inspections share with others.
-                with self._database.locked(locks.FILES, shared=True):
+                if self._database.is_sqlite:  # other writers need not wait for the files
                     self._files.store_all(files)
-                    with self._database.write() as connection:
-                        connection.execute(insert(inspections), rows)
-                        end_claims(connection, rows)
-                        append(connection, [inspection_event(row) for row in rows])
+                with self._database.write() as connection:
+                    if not self._database.is_sqlite:
+                        # Until the commit no server deletes an image that these inspections share with
+                        # others. If the lock is lost, so are the rows.
+                        locks.take(connection, locks.FILES, shared=True)
+                        self._files.store_all(files)
+                    connection.execute(insert(inspections), rows)
+                    end_claims(connection, rows)
+                    append(connection, [inspection_event(row) for row in rows])
         except (DataError, IntegrityError):
             if len(records) > 1:
                 return [row for record in records for row in self._file([record])]

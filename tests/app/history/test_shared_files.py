@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
-from app.database import clock
+from app.database import clock, locks
 from app.history import queries
 from app.history.deletions import DeletionGuard
 from app.history.history import History, HistoryError
@@ -25,6 +26,10 @@ from tests.support.s3 import S3Server
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
+
+_END_LOCKS = """
+    SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = :number AND granted
+"""
 
 
 @pytest.fixture
@@ -135,6 +140,35 @@ async def test_image_about_to_be_reused_is_not_deleted(
         await mine.wait_until_filed()
         names = [name for names in mine.files.names() for name in names]
         assert names == [image_name(new.row["image_sha256"]), map_name(new.row["id"])]
+
+
+async def test_lost_lock_of_the_files_files_nothing(
+    make_settings: Callable[[str], Settings], make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are written, PostgreSQL ends the connection with their lock, and retention deletes the image."""
+    old = make_entry(image=b"the same", **_days_old(5))
+    new = make_entry(image=b"the same")
+    store_all = InspectionFiles.store_all
+    async with opened(make_settings("a"), make_settings("b")) as [mine, other]:
+        await other.record(old)
+        await other.wait_until_filed()
+        retention = Retention(Settings(retention_pass_days=1), other, DeletionGuard())
+        loop = asyncio.get_running_loop()
+        attempts = 0
+
+        def lose_lock(files: InspectionFiles, some: Mapping[str, bytes]) -> None:
+            nonlocal attempts
+            store_all(files, some)
+            attempts += 1
+            if attempts == 1:
+                with other.database.write() as connection:
+                    connection.execute(text(_END_LOCKS), {"number": locks.FILES})
+                asyncio.run_coroutine_threadsafe(retention.once(), loop).result()
+
+        monkeypatch.setattr(InspectionFiles, "store_all", lose_lock)
+        await mine.record(new)
+        await until(lambda: mine.backlog == 0)
+        assert mine.files.read_image(new.row["image_sha256"]) == b"the same"
 
 
 async def test_orphans_in_the_store_are_deleted(
