@@ -19,7 +19,9 @@ _POSTGRESQL: Final = {
     "connect_timeout": "5",
     "tcp_user_timeout": "20000",
     "client_encoding": "UTF8",  # otherwise texts of a database of another encoding arrive as bytes
-    "options": f"-c lock_timeout={_BUSY_SECONDS}s",
+    # Without the others, the locks of a vanished client hold up all servers for two hours.
+    "options": f"-c lock_timeout={_BUSY_SECONDS}s -c tcp_keepalives_idle=3 -c tcp_keepalives_interval=1 "
+    "-c tcp_keepalives_count=3 -c tcp_user_timeout=6000",
 }
 
 
