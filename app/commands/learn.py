@@ -52,7 +52,7 @@ def learn(
     """
     import torch
 
-    from flows.fastflow.bundle import models_folder
+    from flows.fastflow.bundle import models_folder, publication
     from flows.fastflow.bundle.bundle import read_manifest
     from flows.fastflow.detector import Detector
     from flows.fastflow.files.atomic_files import temporary_directory
@@ -81,7 +81,7 @@ def learn(
             raise typer.BadParameter(str(error)) from error
         after = read_manifest(written)
         Detector.load(written, device=device, backbones=models / models_folder.BACKBONES)
-        models_folder.move_into_place(written, models, after)
+        publication.move_into_place(written, models, after)
         result = _describe(before, after)
         detail |= result
     if progress == "json":

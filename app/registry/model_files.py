@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from app.registry.model_cache import ModelKey
-from flows.fastflow.bundle import models_folder
+from flows.fastflow.bundle import models_folder, publication
 from flows.fastflow.bundle.models_folder import Write
 from flows.fastflow.manifest import Manifest
 
@@ -59,7 +59,7 @@ class ModelFiles:
         Raises:
             ModelConflictError: the version exists.
         """
-        models_folder.move_into_place(folder, self.models, manifest)
+        publication.move_into_place(folder, self.models, manifest)
 
     def fetch(self, folder: Path) -> None:
         """Fetch the files of a version that are not in its folder, before they are read.

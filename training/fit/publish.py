@@ -10,7 +10,8 @@ from torch import Tensor
 from flows.fastflow.backbones.recorded import record_backbone
 from flows.fastflow.backbones.weights import save_weights
 from flows.fastflow.bundle.image_digests import CALIBRATION_IMAGES, FIT_IMAGES, format_digests
-from flows.fastflow.bundle.models_folder import BACKBONES, activate, describe_lost_calibrations, publish
+from flows.fastflow.bundle.models_folder import BACKBONES, activate, describe_lost_calibrations
+from flows.fastflow.bundle.publication import publish
 from flows.fastflow.bundle.version_names import name_version
 from flows.fastflow.calibration.highest_scores import highest_scoring
 from flows.fastflow.detector import Detector

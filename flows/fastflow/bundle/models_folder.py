@@ -7,26 +7,17 @@ models/backbones/               weights of frozen backbones, shared by all categ
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from flows.fastflow.bundle.bundle import MANIFEST, BundleError, write
-from flows.fastflow.files.atomic_files import (
-    remove_abandoned,
-    remove_directory,
-    replace_file,
-    temporary_directory,
-)
+from flows.fastflow.bundle.bundle import MANIFEST, BundleError
+from flows.fastflow.files.atomic_files import remove_directory, replace_file
 from flows.fastflow.files.plain_files import FileError, read_file
-from flows.fastflow.manifest import Manifest
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 BACKBONES = "backbones"
 ACTIVE = "active"
@@ -229,48 +220,6 @@ def describe_lost_calibrations(models: Path, category: str, before: str | None, 
     ]
 
 
-def publish(
-    models: Path, manifest: Manifest, tensors: "Mapping[str, Tensor]", files: Mapping[str, bytes]
-) -> Path:
-    """Write a bundle under a temporary name and rename it into place, see `bundle.write`.
-
-    Returns:
-        The bundle's directory.
-
-    Raises:
-        BundleError: a name is not allowed.
-        ModelConflictError: the version exists.
-    """
-    _require_free(models, manifest)
-    with temporary_directory(models / manifest.category) as temporary:
-        write(temporary, manifest, tensors, files)
-        return move_into_place(temporary, models, manifest)
-
-
-def move_into_place(staged: Path, models: Path, manifest: Manifest) -> Path:
-    """Rename a complete bundle, on the same disk, to the category and version of its manifest.
-
-    Returns:
-        The bundle's directory.
-
-    Raises:
-        BundleError: a name is not allowed.
-        ModelConflictError: the version exists.
-    """
-    _require_own(models)
-    target = _require_free(models, manifest)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for folder in (models, target.parent):  # killed uploads and runs leave theirs in either
-        remove_abandoned(folder)
-    staged.chmod(0o755)
-    try:
-        staged.rename(target)
-    except OSError:
-        _require_free(models, manifest)  # another process published the version first
-        raise
-    return target
-
-
 @contextmanager
 def lock_category(models: Path, category: str) -> Iterator[Write]:
     """Lock a category against changes by other processes, and yield the function that changes it.
@@ -278,12 +227,21 @@ def lock_category(models: Path, category: str) -> Iterator[Write]:
     Raises:
         ModelConflictError: another process holds the lock for half a minute, or the folder is a copy.
     """
-    _require_own(models)
+    require_own(models)
     try:
         with FileLock(models / category / ".lock", timeout=_LOCK_SECONDS):
             yield _write
     except Timeout as error:
         raise ModelConflictError(f"another process is changing {category!r}; try again later") from error
+
+
+def require_own(models: Path) -> None:
+    """Raise ModelConflictError if the folder is a copy of models that servers share."""
+    if (models / COPY).exists():
+        raise ModelConflictError(
+            f"{models} is one server's copy of models that several servers share: change them on the page or "
+            "through the API of a server"
+        )
 
 
 def _write(path: Path, data: bytes | None) -> None:
@@ -293,14 +251,6 @@ def _write(path: Path, data: bytes | None) -> None:
         remove_directory(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _require_own(models: Path) -> None:
-    if (models / COPY).exists():
-        raise ModelConflictError(
-            f"{models} is one server's copy of models that several servers share: change them on the page or "
-            "through the API of a server"
-        )
 
 
 def _pointer(models: Path, category: str) -> Pointer:
@@ -316,16 +266,3 @@ def _exists(models: Path, category: str, version: str) -> bool:
     return (
         is_category(category) and is_version(version) and (models / category / version / MANIFEST).is_file()
     )
-
-
-def _require_free(models: Path, manifest: Manifest) -> Path:
-    require_category(manifest.category)
-    if not is_version(manifest.version):
-        raise BundleError(
-            f"{manifest.version!r} is not a valid version: use up to 64 letters, digits, '.', '_' and '-', "
-            f"starting with a letter or a digit, not ending in .json and not {ACTIVE!r} or {CALIBRATIONS!r}"
-        )
-    target = models / manifest.category / manifest.version
-    if target.exists() or target.is_symlink():
-        raise ModelConflictError(f"{target} already exists; versions are never overwritten")
-    return target

@@ -11,7 +11,7 @@ import torch
 
 from flows.fastflow.bundle.bundle import read_manifest, read_verified
 from flows.fastflow.bundle.image_digests import FIT_IMAGES, format_digests
-from flows.fastflow.bundle.models_folder import publish
+from flows.fastflow.bundle.publication import publish
 from flows.fastflow.bundle.version_names import name_version
 from flows.fastflow.calibration.calibrator import record_threshold
 from flows.fastflow.detector import Detector

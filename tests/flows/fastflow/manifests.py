@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from flows.fastflow.bundle.bundle import MANIFEST
-from flows.fastflow.bundle.models_folder import publish
+from flows.fastflow.bundle.publication import publish
 from flows.fastflow.manifest import Manifest
 
 FILES = {"golden/0.png": b"a picture", "report/metrics.jsonl": b"{}\n"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from flows.fastflow.bundle import bundle, models_folder
+from flows.fastflow.bundle import bundle, publication
 from flows.fastflow.bundle.bundle import BundleError
 from tests.flows.fastflow.manifests import FILES, TENSORS, made, manifest
 
@@ -33,7 +33,7 @@ def test_file_has_a_plain_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(BundleError, match="cannot be the name of a file in a bundle"):
         bundle.write(tmp_path / "whole", manifest(), TENSORS, {"fine": b"", name: b""})
     with pytest.raises(BundleError, match="cannot be the name of a file in a bundle"):
-        models_folder.publish(tmp_path, manifest(), TENSORS, {"fine": b"", name: b""})
+        publication.publish(tmp_path, manifest(), TENSORS, {"fine": b"", name: b""})
     assert list(tmp_path.rglob("*")) == [tmp_path / "screw"]
 
 
@@ -44,5 +44,5 @@ def test_manifest_that_could_not_be_read_again_is_not_written(
     with pytest.raises(
         BundleError, match=r"would have [\d,]+ bytes, the limit is 1,000.*3 calibration images"
     ):
-        models_folder.publish(tmp_path, manifest(), TENSORS, FILES)
+        publication.publish(tmp_path, manifest(), TENSORS, FILES)
     assert list(tmp_path.rglob("*")) == [tmp_path / "screw"]

@@ -7,7 +7,7 @@ import pytest
 
 from flows.fastflow.bundle.bundle import BundleError, read_manifest
 from flows.fastflow.bundle.image_digests import FIT_IMAGES, format_digests, read_digests
-from flows.fastflow.bundle.models_folder import publish
+from flows.fastflow.bundle.publication import publish
 from tests.flows.fastflow.manifests import FILES, TENSORS, manifest, rehash
 
 SEEN = [hashlib.sha256(bytes([i])).hexdigest() for i in range(20)]

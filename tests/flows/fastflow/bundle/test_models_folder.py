@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.bundle import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder, publication
 from flows.fastflow.bundle.bundle import BundleError
 from flows.fastflow.bundle.models_folder import ModelConflictError, UnknownModelError
 from tests.flows.fastflow.manifests import made, manifest
@@ -192,7 +192,7 @@ class TestMoveIntoPlace:
         for folder in (models, models / "screw"):
             (folder / ".killed.part").mkdir()
             os.utime(folder / ".killed.part", (0, 0))
-        models_folder.move_into_place(staged, models, manifest(version="4"))
+        publication.move_into_place(staged, models, manifest(version="4"))
         left = [*models.rglob(".*.part")]
         assert left == [models / ".new.part"]
 
@@ -201,7 +201,7 @@ class TestMoveIntoPlace:
             staged = models / ".upload" / "screw" / version
             shutil.copytree(models / "screw" / "1", staged)
         with pytest.raises(ModelConflictError, match="versions are never overwritten"):
-            models_folder.move_into_place(staged.with_name("1"), models, manifest(version="1"))
+            publication.move_into_place(staged.with_name("1"), models, manifest(version="1"))
         rename = Path.rename
 
         def late(self: Path, target: Path) -> Path:
@@ -211,13 +211,13 @@ class TestMoveIntoPlace:
 
         monkeypatch.setattr(Path, "rename", late)
         with pytest.raises(ModelConflictError, match="versions are never overwritten"):
-            models_folder.move_into_place(staged, models, manifest(version="4"))
+            publication.move_into_place(staged, models, manifest(version="4"))
         bundle.verify(models / "screw" / "4")
 
     @pytest.mark.parametrize("names", [("..", "1"), ("screw", ".."), ("backbones", "1")])
     def test_never_elsewhere(self, models: Path, names: tuple[str, str]) -> None:
         with pytest.raises(BundleError, match="is not a valid"):
-            models_folder.move_into_place(models / "screw" / "1", models, manifest(*names))
+            publication.move_into_place(models / "screw" / "1", models, manifest(*names))
         assert models_folder.versions(models, "screw") == ["1", "2", "3"]
 
 
