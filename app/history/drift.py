@@ -116,7 +116,7 @@ class DriftMonitor:
         self._latest = latest
         self._categories = categories
         self._stations = stations
-        self._windows: dict[tuple[str, str | None], Window] = {}
+        self._windows: dict[tuple[str, str | None], DriftWindow] = {}
         self._lock = threading.Lock()
 
     def on_filed(self, rows: Sequence[Row]) -> None:
@@ -155,7 +155,7 @@ class DriftMonitor:
         found = ((category, self.windows(category)) for category in names)
         return {category: states for category, states in found if states}
 
-    def _current(self, category: str, station: str | None) -> "Window | None":
+    def _current(self, category: str, station: str | None) -> "DriftWindow | None":
         """Return the current window; a new one after a change, filled from the database at the start."""
         reference = self._reference(category, station)
         if reference is None or reference.station != station:
@@ -167,23 +167,23 @@ class DriftMonitor:
         known = self._windows.get(key)
         if known is not None and known.reference.same(reference):
             return known
-        window = self._windows[key] = Window(category, reference, self.window)
+        window = self._windows[key] = DriftWindow(category, reference, self.window)
         if known is None:
             self._fill(category, window)
         return window
 
-    def _fill(self, category: str, window: "Window") -> None:
+    def _fill(self, category: str, window: "DriftWindow") -> None:
         """Fill a new window from the database."""
         window.add(self._load_latest(category, window))
 
-    def _load_latest(self, category: str, window: "Window") -> Sequence[Row]:
+    def _load_latest(self, category: str, window: "DriftWindow") -> Sequence[Row]:
         reference = window.reference
         without = () if reference.station is not None else self._stations(category)
         since = clock.first_id(reference.since_ms)
         return self._latest(category, self.window, reference.station, without, since)
 
 
-class Window:
+class DriftWindow:
     """The latest inspections that are comparable with a reference.
 
     Attributes:

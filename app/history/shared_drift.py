@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, insert, select
 
 from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import drift_windows
-from app.history.drift import DriftMonitor, Row, Window
+from app.history.drift import DriftMonitor, DriftWindow, Row
 
 _COLUMNS = drift_windows.c
 _REFRESH_SECONDS: Final = 1.0
@@ -25,7 +25,7 @@ class LeaderDrift(DriftMonitor):
     def __init__(self, database: Database, *monitor: Any) -> None:
         super().__init__(*monitor)
         self._database = database
-        self._stored: dict[Window, int] = {}
+        self._stored: dict[DriftWindow, int] = {}
         self._is_filled = False
 
     def on_filed(self, rows: Sequence[Row]) -> None:
@@ -50,7 +50,7 @@ class LeaderDrift(DriftMonitor):
                 connection.execute(insert(drift_windows), [{**row, "number": number} for row in rows])
         self._stored = {window: window.tests for window in self._windows.values()}
 
-    def _fill(self, category: str, window: Window) -> None:
+    def _fill(self, category: str, window: DriftWindow) -> None:
         """Fill a window, as the leader before has left it: an alarm that it has told is not told again."""
         stored = _read(self._database, 0, category).get((category, window.reference.station))
         if stored is None or not _belongs(stored, window):
@@ -69,10 +69,10 @@ class SharedDrift(DriftMonitor):
         super().__init__(*monitor)
         self._database = database
         self._stored: dict[_Key, DatabaseRow[Any]] = {}
-        self._shown: dict[Window, int] = {}
+        self._shown: dict[DriftWindow, int] = {}
         self._refreshed = float("-inf")
 
-    def _current(self, category: str, station: str | None) -> Window | None:
+    def _current(self, category: str, station: str | None) -> DriftWindow | None:
         self._refresh()
         window = super()._current(category, station)
         if window is not None:
@@ -83,7 +83,7 @@ class SharedDrift(DriftMonitor):
                 self._shown[window] = stored.number
         return window
 
-    def _fill(self, category: str, window: Window) -> None:
+    def _fill(self, category: str, window: DriftWindow) -> None:
         """Leave the window empty: it is the leader's."""
 
     def _refresh(self) -> None:
@@ -96,7 +96,7 @@ class SharedDrift(DriftMonitor):
             self._stored |= _read(self._database, newest)
 
 
-def _to_row(key: _Key, window: Window) -> dict[str, Any]:
+def _to_row(key: _Key, window: DriftWindow) -> dict[str, Any]:
     category, station = key
     return {
         "category": category,
@@ -117,7 +117,7 @@ def _read(database: Database, after: int, category: str | None = None) -> dict[_
         return {(row.category, row.station or None): row for row in connection.execute(query)}
 
 
-def _belongs(stored: DatabaseRow[Any], window: Window) -> bool:
+def _belongs(stored: DatabaseRow[Any], window: DriftWindow) -> bool:
     """Tell if a stored window was compared with the same reference."""
     reference = window.reference
     return (stored.version, stored.settings) == (reference.version, repr(reference.settings))
