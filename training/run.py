@@ -54,8 +54,7 @@ def train(
 ) -> TrainedBundle:
     """Train, calibrate and publish a model of one category, and make it the active one.
 
-    Only training images are read. Images for calibration are held out of the fit. The run's folder is named
-    after everything that decides the weights, so runs with other settings never share one.
+    Only training images are read. Images for calibration are held out of the fit.
 
     Args:
         data: folder with the category, in one of the layouts of `training.data.layout`.

@@ -107,7 +107,7 @@ def test_latency_adds_the_overhead_and_grows_with_the_load() -> None:
     assert heavy[1] > heavy[0]
 
 
-def test_the_greatest_rate_uses_the_first_resource_up_to_the_limit() -> None:
+def test_greatest_rate_uses_the_first_resource_up_to_the_limit() -> None:
     rate = find_max_rate(PLANT, REPLICA, by_category=True)
 
     load = find_load(replace(PLANT, rate=rate), REPLICA, by_category=True)
