@@ -109,18 +109,20 @@ def rest_api() -> str:
     document = create_app(Settings()).openapi()
     everybody = ", ".join(Role)
     names = {everybody: "all", everybody.removeprefix("line, "): "all but line", "": "no key"}
-    routes: dict[str, list[tuple[str, ...]]] = {}
+    # Routes by their tag, then by what they are for: a route for the active version also takes a version.
+    routes: dict[str, dict[tuple[str, str], list[str]]] = {}
     for path, operations in sorted(document["paths"].items()):
         for method, operation in operations.items():
             text, _, roles = operation["description"].partition("\n\nRoles: ")
-            row = (
-                f"`{method.upper()} {path}`",
-                _first_sentence(text),
-                names.get(roles.strip("."), roles.strip(".")),
-            )
-            routes.setdefault(operation["tags"][0], []).append(row)
+            purpose = _first_sentence(text), names.get(roles.strip("."), roles.strip("."))
+            of_tag = routes.setdefault(operation["tags"][0], {})
+            of_tag.setdefault(purpose, []).append(f"`{method.upper()} {path}`")
     head = ("Route", "Purpose", "Roles")
-    tables = [f"### {tag.capitalize()}\n\n{_table(head, rows)}" for tag, rows in routes.items()]
+    tables = [
+        f"### {tag.capitalize()}\n\n"
+        + _table(head, [("<br>".join(paths), *purpose) for purpose, paths in of_tag.items()])
+        for tag, of_tag in routes.items()
+    ]
     predict = document["paths"]["/v1/models/{category}/predict"]["post"]
     parameters = [
         (f"`{one['name']}`", one["in"], _values(schema), _default(schema.get("default")), one["description"])

@@ -59,7 +59,7 @@ def calibrate(
     """Recalibrate a model with good images of the line, without training.
 
     Rates stay as they are set. Thresholds, p-values and heatmap colours follow from these images, also in a
-    running server. A false-reject rate of 1 % needs 99 images, 0.1 % needs 999.
+    running server. A false-reject rate of 1 % needs 99 images.
 
     Images that the model was fitted to, copies and unreadable images are refused.
     """

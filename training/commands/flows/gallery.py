@@ -26,9 +26,6 @@ def gallery(
 ) -> None:
     """Draw planar and radial flows of growing depth, and densities that a flow learned.
 
-    planar_radial.png is Figure 1 of Rezende and Mohamed 2015 (arXiv 1505.05770). densities.png shows known
-    densities beside a flow fitted to 20,000 samples of each, with the KL divergence.
-
     Needs matplotlib, the extra `plots`.
 
     Example: flowgauge flows gallery --out gallery --targets two_moons,pinwheel

@@ -37,7 +37,7 @@ def sample(
 ) -> None:
     """Draw images from a fitted flow.
 
-    A folder holds the images of one draw. If files of an earlier draw would remain, nothing is drawn.
+    If files of an earlier draw would remain, nothing is drawn.
 
     Example: flowgauge flows sample runs-flows/glow-digits -n 64 --temperature 0.7 --out samples.png
     """
