@@ -48,7 +48,8 @@ def test_pods_and_policy_are_valid() -> None:
     validate(policy)
     open_to_all, *others = policy["spec"]["ingress"]
     assert open_to_all == {"ports": [{"port": 8000}]}
-    assert all(rule["from"] for rule in others)
+    for source in (one for rule in others for one in rule["from"]):
+        assert source.get("namespaceSelector") != {}, "pods of any namespace"
 
 
 def test_pods_have_settings_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

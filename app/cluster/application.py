@@ -1,4 +1,4 @@
-"""The application for `serve build` and `serve deploy`; its settings are the variables of the nodes."""
+"""The application for `serve build` and `serve deploy`, with the settings of the nodes."""
 
 from app.cluster.deployment import Replicas, build
 from app.settings import load_settings

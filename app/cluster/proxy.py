@@ -1,4 +1,4 @@
-"""Middleware of Ray Serve's HTTP proxies: routing by category, and problem answers for Ray's own errors."""
+"""Middleware of Ray Serve's HTTP proxies: routing by category, problems for Ray's errors."""
 
 import json
 import re
@@ -39,9 +39,9 @@ class CategoryRouting:
 
 
 class ProblemAnswers:
-    """Replaces errors that Ray answers itself by the problem `draining`, which tells clients to repeat.
+    """Replaces errors that Ray answers itself by the problem `draining`: repeat the request.
 
-    Ray's are plain text, which no route answers with these codes.
+    Ray's are plain text, which no route answers with these codes. Its own X-Request-ID is removed.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -57,10 +57,13 @@ class ProblemAnswers:
             nonlocal started, replaced
             if message["type"] == "http.response.start":
                 started = True
-                is_text = Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
+                headers = MutableHeaders(scope=message)
+                is_text = headers.get("content-type", "").startswith("text/plain")
                 replaced = message["status"] in (408, 500, 503) and is_text
                 if replaced:
                     await _send_problem(scope, send)
+                elif (own := headers.get(_REQUEST_ID)) is not None:
+                    headers[_REQUEST_ID] = own  # Ray adds a second one behind it
             if not replaced:
                 await send(message)
 

@@ -70,7 +70,7 @@ def take_folder(parent: Path) -> tuple[Path, FileLock]:
 
 
 class Service:
-    """ASGI application of a replica: it starts when models are loaded, and tells Ray which ones it serves."""
+    """ASGI application that starts when models are loaded, and reports to Ray what it serves."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
         from ray import serve
@@ -98,7 +98,7 @@ class Service:
             await self._report(category)
 
     async def _wait_until_ready(self) -> None:
-        """Wait for the models as /health/ready does; one that cannot load stops no others for ever."""
+        """Wait for the models as /health/ready does, but not for ever for one that cannot load."""
         deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline:
             try:

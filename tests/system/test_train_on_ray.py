@@ -116,7 +116,7 @@ def contents(models: Path, category: str) -> dict[str, str]:
     return found
 
 
-def test_twelve_trained_with_a_worker_killed_twice_equal_the_local_ones(
+def test_worker_killed_twice_changes_no_result(
     flowgauge: FlowGauge, three_nodes: Cluster, twelve: Path, tmp_path: Path
 ) -> None:
     local = tmp_path / "local"

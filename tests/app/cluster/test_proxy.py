@@ -20,6 +20,13 @@ async def tell_model(scope: Scope, receive: Receive, send: Send) -> None:
     await JSONResponse(Request(scope).headers.getlist(MODEL_HEADER))(scope, receive, send)
 
 
+async def answer_twice_named(scope: Scope, receive: Receive, send: Send) -> None:
+    response = JSONResponse([])
+    for name in ("own", "of-ray"):
+        response.headers.append("X-Request-ID", name)
+    await response(scope, receive, send)
+
+
 async def answer_nothing(scope: Scope, receive: Receive, send: Send) -> None:
     pass
 
@@ -67,3 +74,9 @@ async def test_other_answers_pass() -> None:
     assert (await get(PlainTextResponse("flowgauge_up 1"), "/metrics")).text == "flowgauge_up 1"
     assert (await get(JSONResponse({"type": "internal"}, 500), "/v1/models")).json() == {"type": "internal"}
     assert (await get(PlainTextResponse("unhealthy", 503), "/-/healthz")).text == "unhealthy"
+
+
+@pytest.mark.anyio
+async def test_answer_has_one_request_id() -> None:
+    response = await get(answer_twice_named, "/v1/models")
+    assert response.headers.get_list("X-Request-ID") == ["own"]
