@@ -68,10 +68,6 @@ def test_miss_share_agrees_with_a_simulated_cache(places: int) -> None:
     assert miss_share(popularity, places) == pytest.approx(misses / 50_000, rel=0.05)
 
 
-def test_no_model_is_missed_if_all_fit() -> None:
-    assert miss_share(zipf(10, 1.0), 10) == 0
-
-
 def test_routing_by_category_avoids_loads_of_models() -> None:
     by_category = find_load(PLANT, REPLICA, by_category=True)
     at_random = find_load(PLANT, REPLICA, by_category=False)

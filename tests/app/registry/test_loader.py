@@ -81,14 +81,6 @@ class TestShared:
         assert (await loader.load(staged)).manifest.category == "tiny"
 
 
-async def test_every_load_verifies_files_and_golden_images(folder: Path, loader: Loader) -> None:
-    await loader.load(folder)
-    edit(folder, lambda d: d["golden"][0].update(score=9.0))
-    assert "golden/0.png scores" in await raised_problem(loader.load(folder), "rejected-bundle")
-    damage_bundle(folder)
-    assert "flow.safetensors was changed" in await raised_problem(loader.load(folder), "rejected-bundle")
-
-
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "changed": (damage_bundle, "The bundle was refused: flow.safetensors was changed: its sha256 is not the"),
     "gone": (shutil.rmtree, "The bundle was refused: the bundle has no readable manifest.json."),

@@ -58,19 +58,6 @@ class TestOne:
             assert get(keyed, f"{LIST}/{identifier}").json()["review"] == state
             assert get(keyed).json()["inspections"][0]["review"] == state
 
-    @pytest.mark.parametrize(
-        "name",
-        [
-            pytest.param(clock.new_id(), id="unknown"),
-            *("x", "..%2f"),
-            pytest.param(clock.new_id().upper(), id="upper case"),
-        ],
-    )
-    def test_that_is_not_there(self, service: TestClient, name: str) -> None:
-        response = service.get(f"{LIST}/{name}")
-        assert response.status_code == 404
-        assert response.json()["type"] in ("unknown-inspection", "not-found")
-
 
 class TestList:
     def test_is_complete_and_newest_first(self, keyed: Keyed) -> None:

@@ -76,13 +76,6 @@ def test_a_damaged_version_is_listed_without_details(store: Path) -> None:
     assert str(store) not in response.text
 
 
-def test_an_active_file_that_is_no_text(store: Path) -> None:
-    (store / "tiny" / models_folder.ACTIVE).write_bytes(b"\xff\xfe")
-    with client_of(store) as client:
-        assert client.get("/v1/models").json()["models"][0]["active"] is None
-        assert client.get("/v1/models/tiny").json()["active"] is None
-
-
 def test_a_models_folder_that_is_gone(store: Path) -> None:
     with client_of(store) as client:
         shutil.rmtree(store)

@@ -195,15 +195,6 @@ def test_pictures_come_inline_when_asked_for(
             np.testing.assert_allclose(picture, drawn[name], atol=1)
 
 
-@pytest.mark.parametrize("data", [b"", b"GIF89a" + bytes(64)])
-def test_body_without_image_is_refused_for_every_accept(service: TestClient, data: bytes) -> None:
-    for response in (
-        service.post(PREDICT, content=data, headers=RAW | {"Accept": "image/png"}),
-        service.post(PREDICT, files={"file": ("part.png", data, "image/png")}),
-    ):
-        assert_problem(response, 415, "unsupported-media-type")
-
-
 def test_good_image_after_damaged_ones_is_answered(service: TestClient, tiny_images: Images) -> None:
     good = tiny_images["good"][0]
     for size in range(0, len(good), max(1, len(good) // 10)):

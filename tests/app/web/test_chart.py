@@ -30,10 +30,6 @@ def test_ticks_are_round(low: float, high: float, ticks: list[float], digits: in
     assert axis.digits == digits
 
 
-def test_there_is_no_chart_of_nothing() -> None:
-    assert ScoreChart.of([]) is None
-
-
 def test_everything_is_within_the_drawing() -> None:
     values = [1.0, 2.0, 50.0, -3.0]
     chart = ScoreChart.of([scored(value, reject=9.0, review=8.0) for value in values])

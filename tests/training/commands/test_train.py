@@ -1,7 +1,6 @@
 """`flowgauge train`: options, output and exit code."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -148,16 +147,6 @@ def test_version_is_published_without_activating_it(
     again = run(tiny_data, root, *options, "--resume")
     assert json.loads(again.stdout.splitlines()[-1]) == {**result, "reused": True}
     assert active_version(models, "tiny") == before
-
-
-def test_nine_good_images_are_refused(tiny_data: Path, tmp_path: Path) -> None:
-    good = tmp_path / "data/tiny/train/good"
-    good.mkdir(parents=True)
-    for path in sorted((tiny_data / "tiny/train/good").iterdir())[:9]:
-        shutil.copy(path, good)
-    result = run(tmp_path / "data", tmp_path)
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: 9 good images are too few: add 1 more, for 10 different ones.")
 
 
 def test_starter_says_what_it_is_and_promises(tiny_data: Path, yaml_file: Path, root: Path) -> None:

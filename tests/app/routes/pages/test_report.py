@@ -120,20 +120,6 @@ def test_zones_have_the_names_that_browsers_give_them(keyed: Keyed, zone: str) -
     assert f"Days in the time zone {zone if zone == 'Asia/Calcutta' else 'UTC'}" in shown
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"from": "2020-01-01T00:00:00Z"},
-        {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
-        {"from": "yesterday"},
-    ],
-)
-def test_times_that_are_none(keyed: Keyed, query: dict[str, str]) -> None:
-    response = page(keyed, **query)
-    assert response.status_code == 400
-    assert "The request is not valid" in response.text
-
-
 def test_only_the_keys_own_categories(keyed: Keyed) -> None:
     add(keyed.database, row(category="theirs"), row(category="tiny"))
     shown = text(keyed, "limited")
