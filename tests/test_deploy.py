@@ -32,7 +32,6 @@ def test_service_restarts_until_its_database_is_there() -> None:
 
 
 def test_wrong_settings_cause_no_restart() -> None:
-    """`flowgauge serve` exits with 2 for them, see its tests."""
     unit = read("flowgauge.service")
     assert unit["Service"]["RestartPreventExitStatus"] == "2"
 

@@ -83,7 +83,6 @@ class TestCurl:
 
 
 def test_inspect_part_exit_codes(camera: Path, url: str) -> None:
-    """Run as a script: Python puts its folder first on the import path."""
     program = (sys.executable, "examples/inspect_part.py", "tiny")
     done = run(*program, "P-7", camera / "good.png", camera / "defect.png", url=url)
     assert done.returncode == 1, done.stderr

@@ -313,7 +313,6 @@ def test_another_time_of_the_report_is_chosen(browser: Browser, served: Served) 
 def test_pages_are_accessible_and_long_names_fit(
     browser: Browser, served: Served, tiny_images: Images, language: str, scheme: Any
 ) -> None:
-    """On a desktop and on a phone; in German, whose words are longer, and with names of 200 letters."""
     phone: dict[str, Any] = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
     size = {} if language == "en" else phone
     long = "W" * 200

@@ -254,7 +254,6 @@ def test_broken_files_are_marked_and_others_added(
 def test_camera_images_and_states_of_the_page(
     browser: Browser, tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path, locale: str
 ) -> None:
-    """Each state of the pages without a serious violation, with a version that was trained elsewhere."""
     options = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     with (

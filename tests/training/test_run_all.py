@@ -106,7 +106,6 @@ def test_resume_passes_over_what_is_done_and_tries_the_rest(
 
 
 def test_resume_leaves_what_serves(data: Path, config: RunConfig) -> None:
-    """Another run made it since, or an operator rolled back."""
     [first] = run(data, {"a": config})
     models = data.parent / "models"
     shutil.copytree(models / "a" / str(first.version), models / "a" / "other")

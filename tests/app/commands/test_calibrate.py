@@ -150,7 +150,6 @@ class TestRefused:
     def test_a_part_of_which_one_picture_was_fitted(
         self, run: Run, store: Path, pictures: Path, tiny_data: Path
     ) -> None:
-        """Also where another of its pictures is drawn."""
         for i, path in enumerate(sorted((tiny_data / "tiny/train/good").iterdir())[:19]):
             shutil.copy(path, pictures / f"{i:02}-fitted.png")
         (pictures / PARTS).write_text(r"^\d\d")

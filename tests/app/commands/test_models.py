@@ -177,7 +177,6 @@ class TestActivate:
         assert models_folder.active_version(store, "tiny") == first
 
     def test_back_from_one_whose_folder_is_gone(self, run: Run, store: Path, first: str) -> None:
-        """It is a reason to go back."""
         models_folder.activate(store, "tiny", copy_version(store, "x9").name)
         shutil.rmtree(store / "tiny" / "x9")
         assert said(run("rollback", "tiny")) == f"tiny/{first} is active.\n"

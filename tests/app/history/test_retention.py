@@ -266,7 +266,6 @@ def test_concurrent_review_keeps_the_inspection(
 
 
 def test_interrupted_deletion_is_repeated(kept: Kept) -> None:
-    """The rows stay, as if the process was killed before the commit."""
     old = [kept.add(5), kept.add(6)]
     stuck = kept.history.files.map_path(old[0])
     stuck.unlink()

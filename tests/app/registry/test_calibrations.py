@@ -1,7 +1,7 @@
 import json
 import shutil
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,6 @@ class TestFind:
 
 
 class TestFallback:
-    """The fallback of a bundle without a calibration for its engine."""
-
     def test_unreadable_calibration_is_not_ignored(
         self, models: Path, files: CalibrationFiles, slot: CalibrationTarget
     ) -> None:
@@ -166,13 +164,8 @@ class TestChange:
             seen.append(before)
             return make_calibration(slot, [before + 1])
 
-        threads = [
-            threading.Thread(target=CalibrationFiles(models).change, args=(slot, add)) for _ in range(4)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda _: CalibrationFiles(models).change(slot, add), range(4)))
         assert sorted(seen) == [float(i) for i in range(4)]
         assert in_force(CalibrationFiles(models), slot) == [4.0]
 

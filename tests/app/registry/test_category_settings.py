@@ -1,5 +1,5 @@
 import json
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,8 @@ class TestChange:
             for _ in range(10):
                 files.change("screw", lambda settings: settings)
 
-        threads = [threading.Thread(target=count, args=(files,)) for files in both * 2]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(count, both * 2))
         assert [files.get("screw").revision for files in both] == [40, 40]
 
 

@@ -183,7 +183,6 @@ class TestAudited:
     def test_audited_images_fill_the_room_beside_uploaded_ones(
         self, client: TestClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The latest; and of a part one is chosen before they are counted."""
         monkeypatch.setattr(request_images, "MAX_IMAGES", 4)
         pictures = good_images(3)
         for data in pictures:
@@ -201,8 +200,6 @@ class TestAudited:
 
 
 class TestWhereTheVersionHasNone:
-    """In a precision that it was not calibrated for, it serves by a renewal alone."""
-
     def make(self, folder: Path) -> None:
         """Make the line's calibration of a version."""
         made = make_calibration(target_of(folder, "bfloat16"), [0.1 * i for i in range(19)])

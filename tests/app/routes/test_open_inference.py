@@ -163,7 +163,6 @@ def test_maps_and_overlays_come_when_asked_for(
 def test_drawings_are_counted_until_the_response_is_made(
     service: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each when it is there, and all of them twice while the response is made of them."""
     held: list[int] = []
     monkeypatch.setattr(Reservation, "add_answer", lambda _, size: held.append(size))
     outputs = [{"name": "overlay", "parameters": {"binary_data": True}}]

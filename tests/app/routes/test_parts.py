@@ -93,8 +93,6 @@ def test_any_text_is_the_id_of_a_part(live_service: httpx.Client, tiny_images: I
 
 
 def test_a_part_of_which_views_are_missing_is_not_decided(client: TestClient, tiny_images: Images) -> None:
-    """A view that cannot be inspected leaves no trace."""
-
     def send(data: bytes) -> None:
         client.post(PREDICT, files={"file": ("p", data)}, data={"part_id": "P/1"})
 

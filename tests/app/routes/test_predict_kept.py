@@ -152,7 +152,6 @@ class TestIdempotency:
         assert post(client, data, "k").json() == first
 
     def test_map_that_the_disk_lost_is_gone(self, client: TestClient, tiny_images: Images) -> None:
-        """Nobody has removed it, so it is no 404."""
         data = tiny_images["good"][0]
         first = post(client, data, "k").json()
         kept(client)

@@ -111,7 +111,6 @@ class TestRegionOfInterest:
         assert predict(client, data).score == before.score
 
     def test_regions_of_the_answer_end_where_it_does(self, client: TestClient, tiny_images: Images) -> None:
-        """The scratch goes across its left edge."""
         larger = 3
         data = png(decoder.decode_image(tiny_images["defect"][0]).repeat(larger, 0).repeat(larger, 1))
         before = predict(client, data).regions
@@ -143,7 +142,6 @@ class TestRegionOfInterest:
         assert predict(client, data, station="line-3").decision == "PASS"
 
     def test_region_in_force_is_in_the_answer(self, client: TestClient, tiny_images: Images) -> None:
-        """Whoever asks in a year why a part passed must see that half of it did not count."""
         data = tiny_images["defect"][0]
         before = predict(client, data)
         assert before.settings.model_dump() == {"revision": 0, "region": None}

@@ -112,7 +112,6 @@ def test_times_that_are_none_are_refused(client: TestClient, path: str, query: d
 @pytest.mark.parametrize("number", ["20261125", "-5"])
 @pytest.mark.parametrize("path", [RATES, "/v1/inspections.csv"])
 def test_numbers_are_no_times(service: TestClient, path: str, number: str, name: str) -> None:
-    """Not seconds since 1970, which would make everything of the day that is meant."""
     response = service.get(path, params={name: number})
     assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
     wanted = f"query parameter {name}: must be a time as 2026-11-25T06:00:00Z, or a day as 2026-11-25"
@@ -173,7 +172,6 @@ def test_drift_is_told_from_real_inspections(client: TestClient) -> None:
 
 
 def test_alarm_of_a_station_appears_wherever_drift_does(client: TestClient) -> None:
-    """One with a calibration of its own, which the window of the others says nothing of."""
     assert post_calibration(client, good_images(60), station="line-3").status_code == 201
 
     def inspect(light: float, station: str, seed: int) -> None:

@@ -84,7 +84,6 @@ class TestScoreFeatures:
     def test_mixed_batch_scores_as_each_image_alone(
         self, detector: Detector, tiny_pictures: Pictures
     ) -> None:
-        """The backbone once over images of two categories, in turns; the heads apart."""
         torch.manual_seed(1)
         extractor = detector.scorer.extractor
         head = Head(extractor.channels, Normalisation(mode="layer", pooling=1), FlowConfig(steps=2))
@@ -131,7 +130,6 @@ class TestLoad:
     def test_float_noise_in_a_golden_score_is_no_damage(
         self, tiny: Path, tiny_extractor: FeatureExtractor
     ) -> None:
-        """Another processor rounds otherwise."""
         edit(tiny, lambda d: d["golden"][0].update(score=d["golden"][0]["score"] * (1 + 5e-4)))
         Detector.load(tiny, device="cpu", backbone=tiny_extractor)
 

@@ -80,7 +80,6 @@ def test_changed_decisions_are_those_of_the_versions(tiny_data: Path, models: Pa
 def test_images_of_either_fit_are_left_out(
     tiny_data: Path, models: Path, candidate: str, tmp_path: Path
 ) -> None:
-    """As test images, the training images leave those that calibrated both versions."""
     folder = tmp_path / "data/tiny"
     shutil.copytree(tiny_data / "tiny/train/good", folder / "test/good")
     shutil.copytree(tiny_data / "tiny/train/good", folder / "train/good")

@@ -281,7 +281,6 @@ def test_error_is_one_line_and_exits_with_1(
 def test_without_a_category_all_that_have_a_model_are_measured(
     few: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
-    """Two, of which one is the other's copy less an image, and not one without a model."""
     models, out = shutil.copytree(tiny_bundle_store, tmp_path / "models"), tmp_path / "out"
     for name in ("another", "untrained"):
         shutil.copytree(few / "tiny", few / name)
@@ -330,7 +329,6 @@ def test_unusable_files_are_named_before_scoring(
 def test_another_engine_is_measured_by_its_own_calibration(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
-    """It has none here, and none is made up."""
     result = run(tiny_data, tiny_bundle_store, tmp_path / "out", "--precision", "bfloat16")
     assert result.exit_code == 1
     assert "was not calibrated for bfloat16 engines" in result.stderr

@@ -218,7 +218,6 @@ def test_categories_that_map_to_no_settings_are_refused(tmp_path: Path, text: st
 
 @pytest.mark.parametrize("name", ["10", "1.5", "2026-11-27", "null"])
 def test_category_name_that_is_no_yaml_text_is_refused(tmp_path: Path, name: str) -> None:
-    """Its settings would be those of no category."""
     path = write(tmp_path, f"categories: {{{name}: {{seed: 3}}, bottle: {{seed: 4}}}}")
     with pytest.raises(ConfigError, match="is no text; write it in quotes"):
         load_config(path, name)

@@ -14,7 +14,6 @@ from training.config.run_config import ConfigError, RunConfig
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_is_a_run(name: str, tmp_path: Path) -> None:
-    """By the command line and by the file; what it does not say is as ever."""
     found = load_config(None, preset=name)
     assert found == load_config(write(tmp_path, f"preset: {name}"))
     dumped = found.model_dump(mode="json")

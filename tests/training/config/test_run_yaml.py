@@ -19,7 +19,6 @@ from training.config.run_config import ConfigError
     ],
 )
 def test_duplicate_key_is_refused(tmp_path: Path, text: str, said: str) -> None:
-    """The second would erase the first without a word."""
     with pytest.raises(ConfigError, match=f"(?s){said}"):
         load_config(write(tmp_path, text), "grid")
 

@@ -44,7 +44,6 @@ def test_mirror_is_a_mirror() -> None:
     ],
 )
 def test_mirrors_and_right_angles_are_drawn_without_repetition(settings: dict[str, Any], kinds: int) -> None:
-    """All that their combinations make of an image, each once, and never the image as it is."""
     x = image()
     made = [x, *(variant.apply(x) for variant in drawn(copies=64, **settings))]
     assert len(made) == kinds

@@ -45,7 +45,6 @@ def test_images_of_a_part_stay_together(tmp_path: Path) -> None:
 
 
 def test_masks_beside_their_images_are_masks(tmp_path: Path) -> None:
-    """And no defective parts."""
     cap = tmp_path / "cap"
     touch(cap, *(f"good/{i}.png" for i in range(10)))
     touch(cap, "dent/0.jpg", "dent/0_mask.png", "dent/1.jpg", "dent/2_mask.png", "masks/dent/1_mask.png")

@@ -109,7 +109,6 @@ class TestParts:
             find_training_images(CONFIG, data, "tiny")
 
     def test_copies_without_a_part_name_share_the_part(self, data: Path) -> None:
-        """As where what a model was trained on lies beside what was inspected since."""
         good = data / "tiny/train/good"
         (data / "tiny" / PARTS).write_text(r"^(?:(part\d)_)?")
         before = find_training_images(CONFIG, data, "tiny")

@@ -65,7 +65,6 @@ def test_json_of_a_camera_is_not_overwritten(
 def test_unreadable_camera_folder_is_waited_for(
     client: Client, folder: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch, below: bool
 ) -> None:
-    """One below it holds up no other."""
     away = folder / "share" if below else folder
     away.mkdir(exist_ok=True)
     shut(monkeypatch, away.name)

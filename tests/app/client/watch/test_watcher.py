@@ -74,7 +74,6 @@ def test_lost_answer_is_requested_again(
 def test_images_wait_while_the_server_is_away(
     client: Client, network: Network, folder: Path, tmp_path: Path, pictures: list[bytes]
 ) -> None:
-    """One that takes what was taken before, whatever names it looks for."""
     out = tmp_path / "out"
     network.refuse(None, lambda *_: True)
     heard, complete = once(client, job(folder, "away", move_to=out))
@@ -158,7 +157,6 @@ def test_incomplete_file_is_waited_for(
 def test_undecodable_image_is_sent_twice(
     client: Client, network: Network, folder: Path, tmp_path: Path, data: bytes, moved: bool
 ) -> None:
-    """As soon as it seems whole, and at last: a damaged one is no load on the server and the network."""
     readings = itertools.count()
     (folder / "bad.png").write_bytes(data)
     one = job(folder, "bad", move_to=tmp_path / "out" if moved else None)

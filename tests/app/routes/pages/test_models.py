@@ -116,8 +116,6 @@ def test_a_stations_damaged_calibration_does_not_hide_the_others(served: Keyed, 
 def test_versions_show_thresholds_of_the_serving_engine(
     store: Path, tmp_path: Path, precision: Precision, shown: str
 ) -> None:
-    """Those of float32 where a version has none for it."""
-
     def calibrate(document: dict[str, Any]) -> None:
         record = document["thresholds"]["float32"]
         document["reduced"] = {"bfloat16": document["calibration"]}
@@ -176,7 +174,6 @@ def test_refused_version_and_its_substitute_are_named(store: Path, tmp_path: Pat
 def test_an_active_version_that_is_not_loaded_yet(
     store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:
-    """As after a training beside the server, until something is asked of the category."""
     first = models_folder.resolve(store, "tiny").name
     with keyed_service(store, tmp_path / "history") as keyed:
 

@@ -48,7 +48,6 @@ def seen_by_hook(weights: Weights, size: tuple[int, int], block: int, images: Te
 
 @pytest.mark.parametrize(("name", "others", "patch"), KINDS, ids=[kind[0] for kind in KINDS])
 def test_maps_are_the_blocks_patch_tokens_in_their_places(name: str, others: int, patch: int) -> None:
-    """At another resolution than the native one, and not square."""
     weights = random_weights(name)
     rows, columns = (14, 14) if "cait" in name else (4, 6)
     size = (rows * patch, columns * patch)

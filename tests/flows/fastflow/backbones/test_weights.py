@@ -64,8 +64,6 @@ class TestSave:
 
 
 class TestMarked:
-    """What a run named by backbone.weights, and keeps for those who serve its model."""
-
     def test_it_is_there_for_its_digest_alone(self, tmp_path: Path) -> None:
         one = replace(weights(), named=True)
         path = save_weights(one, tmp_path)

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -146,11 +147,8 @@ class TestActive:
             models_folder.activate(models, "screw", version)
 
         for _ in range(10):
-            threads = [threading.Thread(target=activate, args=version) for version in "23"]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            with ThreadPoolExecutor(2) as threads:
+                list(threads.map(activate, "23"))
             assert pointer(models) in (("2", "3"), ("3", "2"))
 
 

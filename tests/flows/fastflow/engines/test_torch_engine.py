@@ -58,7 +58,6 @@ class TestFirstLayers:
     def test_are_as_many_where_the_sides_are_no_multiples_of_four(
         self, tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Maps round up: a quarter of 61 is 16, and a map of 16 is no larger than that."""
         monkeypatch.setattr(self, "SIZE", (61, 50))
         _, given = self.seen(tiny_extractor)
         assert {side for side, dtypes in given.items() if dtypes == {torch.float32}} == {61, 31}

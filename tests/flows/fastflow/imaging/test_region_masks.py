@@ -53,7 +53,6 @@ def test_it_is_the_even_odd_rule(points: list[tuple[int, int]], size: tuple[int,
     ],
 )
 def test_region_without_a_pixel_is_rejected(polygon: list[tuple[float, float]]) -> None:
-    """It would pass every part."""
     with pytest.raises(ValueError, match=r"no pixel of the model's input \(10 high, 20 wide\)") as caught:
         polygon_mask([polygon], (40, 40), (10, 20))
     assert "an image 40 high and 40 wide" in str(caught.value)

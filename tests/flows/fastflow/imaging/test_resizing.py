@@ -51,8 +51,6 @@ MIXED = [(1000, 250), (250, 1000), (257, 255), (2100, 100), (3, 900)]
 
 
 class TestOneSideGrows:
-    """The other one becomes shorter by averages, as it would alone."""
-
     @pytest.mark.parametrize("shape", MIXED)
     def test_no_row_and_no_column_is_stepped_over(self, shape: tuple[int, int]) -> None:
         for axis, side in enumerate(shape):

@@ -56,7 +56,6 @@ def gaussian_energies(x: torch.Tensor, state: dict[str, torch.Tensor], name: str
 def test_it_computes_what_the_parts_compute_in_double_precision(
     scorer: Scorer, tiny_bundle_store: Path, tiny_extractor: FeatureExtractor, tiny_pictures: Pictures
 ) -> None:
-    """The whole path once more: normalisation, flow, Gaussians, energies, score and map, by formula."""
     pictures = tiny_pictures["defect"][:3]
     trained = head(tiny_bundle_store).double().eval()
     state = trained.state_dict()

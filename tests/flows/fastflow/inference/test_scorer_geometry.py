@@ -50,7 +50,6 @@ def test_padding_scores_the_pixels_of_the_image_alone(trained: Scorer, tiny_pict
 
 
 def test_the_strangest_tile_speaks_for_the_whole_image(trained: Scorer, tiny_pictures: Pictures) -> None:
-    """One part of another shade among many is as strange as alone."""
     image = np.tile(tiny_pictures["good"][0], (1, 8, 1))
     image[:, 192:256] //= 3
     tile = Geometry(fit="tile")

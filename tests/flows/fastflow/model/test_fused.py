@@ -86,7 +86,6 @@ def test_energy_of_cells_is_the_last_of_the_image() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_an_inference_form(name: str) -> None:
-    """With the settings of the preset's flows, over fewer channels of odd and even number."""
     settings = PRESETS[name].settings()
     flow = FlowConfig(**settings.get("flow", {}))
     normalisation = Normalisation(**{"mode": "channel", "pooling": 3} | settings.get("normalisation", {}))

@@ -70,7 +70,6 @@ def test_the_border_averages_only_what_is_there(pooling: int, size: tuple[int, i
 
 
 def test_the_coarsest_scale_alone_can_be_pooled() -> None:
-    """It is another head than one that pools all, in what it gives and in its statistics."""
     whole = maps()
     coarsest = FeatureNormaliser((5, 3), "channel", 3)
     every, none = (FeatureNormaliser((5, 3), "channel", window, "all") for window in (3, 1))

@@ -93,7 +93,6 @@ def test_region_never_raises_a_score_be_it_by_a_bit() -> None:
 
 @pytest.mark.parametrize("at", [0, 61, 100])
 def test_what_is_no_number_makes_no_score(at: int) -> None:
-    """Wherever it is, also where the guess does not look; a number would be judged."""
     planes = [np.full(SIZE, 0.5, np.float32) for _ in range(6)]
     planes[0].reshape(-1)[at] = np.nan
     assert np.isnan(

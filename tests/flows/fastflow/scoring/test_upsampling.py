@@ -11,7 +11,6 @@ SIZES = [(1, 1), (1, 7), (2, 5), (3, 3), (8, 256), (32, 256), (7, 100), (12, 5)]
 
 @pytest.mark.parametrize(("n", "m"), SIZES)
 def test_they_are_those_of_a_cubic_b_spline_between_centres(n: int, m: int) -> None:
-    """By SciPy: its coefficients are the values, those of the border repeated."""
     centres = (np.arange(m) + 0.5) * n / m - 0.5
     for k in range(n):
         values = np.pad(np.eye(n)[k], 2, mode="edge")

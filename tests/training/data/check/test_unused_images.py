@@ -42,7 +42,6 @@ def test_plain_folders(tmp_path: Path) -> None:
 
 
 def test_images_of_unreadable_test_set_are_not_unused(disc: Path) -> None:
-    """The reason is reported already."""
     (disc / "ground_truth/scratch/000_mask.png").rename(disc / "ground_truth/scratch/other_mask.png")
     (disc / "ground_truth/scratch/001_mask.png").unlink()
     checked = check_data(disc.parent, disc.name)
