@@ -13,6 +13,7 @@ EVENT_ORDER: Final = 4661784
 LEADER: Final = 4661785
 FILES: Final = 4661786
 MODELS: Final = 4661787
+JOBS: Final = 4661788
 
 
 def take(connection: Connection, number: int, name: str | None = None, *, shared: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 
-from app.database import clock
+from app.database import clock, locks
 from app.database.engine import Database
 from app.database.notifications import notify
 from app.database.tables import jobs
@@ -52,6 +52,7 @@ class JobStore:
             jobs.c.kind == kind, jobs.c.product == product, jobs.c.state.not_in(ENDED)
         )
         with self._database.write() as connection:
+            locks.take(connection, locks.JOBS)  # two servers would both find no equal job
             for other in map(_from_row, connection.execute(present.order_by(jobs.c.id.desc()))):
                 is_equal = other.settings == settings
                 if is_equal and (other.state == "queued" or other.data_revision == data_revision):

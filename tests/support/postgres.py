@@ -134,10 +134,11 @@ class Postgres:
             connection.execute(statement)
 
 
-def is_waiting(database: Database) -> bool:
-    """Tell if a connection to the server of a database waits for a lock."""
+def is_waiting(database: Database, connections: int = 1) -> bool:
+    """Tell if connections to the server of a database wait for a lock."""
     with database.read() as connection:
-        return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+        waiting: int = connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")) or 0
+    return waiting >= connections
 
 
 def _as_server_user() -> list[str]:

@@ -1,12 +1,16 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 
 from app.database import clock
 from app.database.engine import Database
 from app.errors.problems import Problem
 from app.jobs import job_store
 from app.jobs.job_store import JobStore
+from tests.support.postgres import is_waiting
+from tests.support.waiting import eventually
 
 
 def test_job_is_read_as_stored(each_database: Database) -> None:
@@ -58,3 +62,17 @@ def test_oldest_jobs_of_a_kind_are_deleted(each_database: Database, monkeypatch:
     left = {job.id for job in (*kept, *jobs[2:], waiting)}
     assert store.prune() == left
     assert store.prune() == left
+
+
+def test_equal_requests_to_two_servers_queue_one_job(postgres_database: Database) -> None:
+    store = JobStore(postgres_database)
+
+    def add() -> str:
+        return store.add("train", "bottle", {}, "a").id
+
+    with ThreadPoolExecutor(2) as pool:
+        with postgres_database.write() as connection:
+            connection.execute(text("LOCK TABLE jobs IN SHARE MODE"))  # insertions wait, queries do not
+            both = [pool.submit(add) for _ in range(2)]
+            eventually(lambda: is_waiting(postgres_database, 2))
+        assert both[0].result() == both[1].result()
