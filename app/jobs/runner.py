@@ -132,7 +132,8 @@ class JobRunner:
             Problem: unknown-job; conflict if it has ended; history-unavailable if it runs in another server,
                 which does not answer in time.
         """
-        if running := self._running.get(identifier):
+        running = self._running.get(identifier)
+        if running is not None and not running.job.has_ended:
             running.cancel()
             await running.ended.wait()
             job = await asyncio.to_thread(self.store.get, identifier)
@@ -244,7 +245,7 @@ class JobRunner:
             if not await asyncio.to_thread(self.store.change, begun, "queued"):
                 return  # it was cancelled
             if (ended := await running.run()) is not None:
-                await self._save_end(replace(ended, ended_ms=clock.now_ms(), seconds_left=None))
+                await self._save_end(running, replace(ended, ended_ms=clock.now_ms(), seconds_left=None))
         finally:
             if watching is not None:
                 watching.cancel()
@@ -264,12 +265,13 @@ class JobRunner:
             await news.wait()
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _save_end(self, job: JobRecord) -> None:
+    async def _save_end(self, running: Execution, job: JobRecord) -> None:
         """Store an ended job. Without a database it stays running, and the next start runs it again."""
 
         def save() -> None:
             self.folders.publish(job)
-            self.store.change(job, "running")
+            if self.store.change(job, "running"):
+                running.job = job  # at once, because other servers tell it from now on
             self.folders.remove_data(job)
             self.folders.remove_all_but(self.store.prune())
 

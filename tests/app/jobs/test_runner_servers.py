@@ -1,6 +1,7 @@
 """Jobs of two servers on one database: only the leader runs them, and both show and cancel them."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -99,6 +100,27 @@ async def test_report_is_shown_by_the_other_server(servers: Servers) -> None:
     assert other.folders.find_report(job, "v2") is None
 
 
+async def test_both_servers_tell_an_end_at_once(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    remove_data = servers.leader.folders.remove_data
+
+    def late(job: JobRecord) -> None:
+        assert go_on.wait(60)
+        remove_data(job)
+
+    monkeypatch.setattr(servers.leader.folders, "remove_data", late)
+    servers.run("progress(.1); time.sleep(600)")
+    job = await servers.other.start("train", "bottle", {}, "tester")
+    await until(lambda: servers.leader.get(job.id).share == 0.1)
+    try:
+        assert (await servers.other.cancel(job.id)).state == "cancelled"
+        await until(lambda: servers.leader.get(job.id).state == "cancelled")
+        with pytest.raises(Problem, match="The job is cancelled"):
+            await servers.leader.cancel(job.id)
+    finally:
+        go_on.set()
+
+
 async def test_running_job_is_cancelled_by_the_other_server(servers: Servers) -> None:
     servers.run("progress(.1); time.sleep(600)")
     job = await servers.other.start("train", "bottle", {}, "tester")
@@ -106,7 +128,6 @@ async def test_running_job_is_cancelled_by_the_other_server(servers: Servers) ->
     assert (await servers.other.cancel(queued.id)).state == "cancelled"
     await until(lambda: servers.leader.get(job.id).share == 0.1)
     assert (await servers.other.cancel(job.id)).state == "cancelled"
-    await until(lambda: servers.leader.get(job.id).state == "cancelled")
     with pytest.raises(Problem, match="The job is cancelled"):
         await servers.other.cancel(job.id)
 
