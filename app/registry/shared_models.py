@@ -257,6 +257,9 @@ class SharedModels(ModelFiles):
             replace_file(path, file.data, sync=True, via=self.models)
         elif not is_bundle:
             path.unlink(missing_ok=True)
+            if path.parent.parent.name == CALIBRATIONS:
+                with suppress(OSError):  # it has others, or is gone
+                    path.parent.rmdir()
 
     def _write_mark(self) -> None:
         replace_file(self.models / COPY, self._mark.model_dump_json().encode(), sync=True)
