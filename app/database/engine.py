@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError as AnyDatabaseError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.database import connections, locks
+from app.database import shared_tables as _shared_tables  # noqa: F401 (its tables belong to metadata)
 from app.database.tables import REVISION, metadata
 
 if TYPE_CHECKING:

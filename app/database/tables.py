@@ -15,7 +15,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
@@ -32,7 +31,7 @@ from app.database.codes import Codes
 REVISION: Final = "0010"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
-_TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
+TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
 _LARGE = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
 
 
@@ -53,7 +52,7 @@ metadata = MetaData(
 inspections = Table(
     "inspections",
     metadata,
-    Column("id", _TEXT_ID, primary_key=True),
+    Column("id", TEXT_ID, primary_key=True),
     Column("created_ms", BigInteger, nullable=False),
     Column("category", String(64), nullable=False),
     Column("version", String(64), nullable=False),
@@ -124,22 +123,11 @@ inspections = Table(
     ),
 )
 
-# Keys of requests that a server answers now, see app/history/idempotency_claims.py. PostgreSQL only.
-idempotency_claims = Table(
-    "idempotency_claims",
-    metadata,
-    Column("idempotency_key", String(256), primary_key=True),
-    Column("key_id", String(32), primary_key=True),  # of the sender; empty without keys
-    Column("server", String(36), nullable=False),
-    Column("token", _TEXT_ID, nullable=False),  # of the request
-    Column("claimed_ms", BigInteger, nullable=False),
-)
-
 reviews = Table(
     "reviews",
     metadata,
     Column("number", _LARGE, primary_key=True, autoincrement=True),
-    Column("inspection_id", _TEXT_ID, ForeignKey("inspections.id"), nullable=False),
+    Column("inspection_id", TEXT_ID, ForeignKey("inspections.id"), nullable=False),
     Column("revision", Integer, nullable=False),  # 1 for the first of an inspection
     Column("created_ms", BigInteger, nullable=False),
     Column("verdict", String(8), nullable=False),
@@ -218,7 +206,7 @@ product_images = Table(
     Column("kind", String(64)),  # of the defect
     Column("excluded", Boolean, nullable=False),
     Column("source", String(16), nullable=False),  # upload, camera, folder, inspection
-    Column("inspection_id", _TEXT_ID),  # that it was imported from; retention may have deleted it
+    Column("inspection_id", TEXT_ID),  # that it was imported from; retention may have deleted it
     Column("part_id", String(256)),
     Column("findings", Text),  # of the last data check, a JSON list; null without any
     Column("added_ms", BigInteger, nullable=False),
@@ -261,7 +249,7 @@ deliveries = Table(
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", _TEXT_ID, primary_key=True),
+    Column("id", TEXT_ID, primary_key=True),
     Column("created_ms", BigInteger, nullable=False),
     Column("kind", String(16), nullable=False),  # train, evaluate, ...
     Column("product", String(64), nullable=False),
@@ -288,39 +276,6 @@ jobs = Table(
     Column("cancel_requested", Boolean, nullable=False, server_default=false()),  # at another server
     Index("ix_jobs_state", "state", "id"),
     Index("ix_jobs_product", "product", "id"),
-)
-
-# Small files of the models that servers share, see app/registry/shared_models.py. PostgreSQL only.
-model_files = Table(
-    "model_files",
-    metadata,
-    Column("category", String(64), primary_key=True),
-    Column("name", String(256), primary_key=True),  # in the category's folder
-    # Grows with each change, in the order of commits. Rows are changed and never deleted.
-    Column("number", BigInteger, nullable=False, unique=True),
-    Column("data", LargeBinary),  # null for a deleted file
-)
-
-# Windows of drift monitoring at their last test, see app/history/shared_drift.py. PostgreSQL only.
-drift_windows = Table(
-    "drift_windows",
-    metadata,
-    Column("category", String(64), primary_key=True),
-    Column("station", String(256), primary_key=True),  # with its own calibration; "" for all others
-    Column("number", BigInteger, nullable=False),  # greater than those stored before
-    Column("version", String(64), nullable=False),
-    Column("settings", Text, nullable=False),  # of the reference
-    Column("alarm_since", _TEXT_ID),  # an inspection
-    Column("rows", Text, nullable=False),  # id and values of each inspection, a JSON list
-)
-
-# Large deletions that wait for an administrator, or are confirmed. PostgreSQL only.
-held_deletions = Table(
-    "held_deletions",
-    metadata,
-    Column("kind", String(16), primary_key=True),
-    Column("held", Text),  # JSON; null once it is confirmed
-    Column("confirmed", BigInteger, nullable=False),  # the amount that the next pass may delete
 )
 
 # Events that a sink gave up, as long as `events` has them.

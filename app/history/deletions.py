@@ -14,7 +14,7 @@ from sqlalchemy import delete, insert, select
 from app.database.clock import iso, now_ms
 from app.database.engine import Database
 from app.database.notifications import notify
-from app.database.tables import held_deletions
+from app.database.shared_tables import held_deletions
 from app.errors.problems import Problem
 from app.schemas.deletions import DeletionKind, HeldDeletion
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, text, tuple_, update
 
 from app.database.engine import Database
-from app.database.tables import idempotency_claims
+from app.database.shared_tables import idempotency_claims
 from app.history.queries import EarlierAnswer, find_idempotent
 from flows.fastflow.files.atomic_files import replace_file
 

@@ -1,4 +1,4 @@
-"""Drift of several servers: the leader compares what all inspect, and every server reports its results."""
+"""Drift of several servers: the leader compares what all inspect, and all report its results."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from sqlalchemy import Row as DatabaseRow
 from sqlalchemy import delete, func, insert, select
 
 from app.database.engine import Database, DatabaseUnavailable
-from app.database.tables import drift_windows
+from app.database.shared_tables import drift_windows
 from app.history.drift import DriftMonitor, DriftWindow, Row
 
 _COLUMNS = drift_windows.c
@@ -51,7 +51,7 @@ class LeaderDrift(DriftMonitor):
         self._stored = {window: window.tests for window in self._windows.values()}
 
     def _fill(self, category: str, window: DriftWindow) -> None:
-        """Fill a window, as the leader before has left it: an alarm that it has told is not told again."""
+        """Fill a window as the leader before has left it, so that no alarm is told twice."""
         stored = _read(self._database, 0, category).get((category, window.reference.station))
         if stored is None or not _belongs(stored, window):
             super()._fill(category, window)

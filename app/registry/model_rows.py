@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.database import locks
 from app.database.notifications import notify
-from app.database.tables import model_files
+from app.database.shared_tables import model_files
 
 _COLUMNS: Final = model_files.columns
 

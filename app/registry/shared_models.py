@@ -1,4 +1,4 @@
-"""Models that several servers share: small files in a table, large ones in a store, a copy on each server.
+"""Models that several servers share, with a copy on each.
 
 The table `model_files` has what may change, and says which versions there are: `active`, `settings.json`,
 `calibrations/<version>/<file>` and `<version>/manifest.json` of each category. Each server writes these files
@@ -70,7 +70,7 @@ class SharedModels(ModelFiles):
         self._applying = threading.RLock()  # rows are written to files in the order of their numbers
 
     def open(self, in_use: Callable[[], set[ModelKey]], on_change: Callable[[str], object]) -> None:
-        """Bring the copy up to date. A folder of versions becomes the shared models if there are none.
+        """Bring the copy up to date. A folder of versions is shared if there are no shared models.
 
         Raises:
             DatabaseError: the folder has other versions, or is the copy of another installation.
@@ -121,7 +121,7 @@ class SharedModels(ModelFiles):
 
     @contextmanager
     def changing(self, category: str) -> Iterator[Write]:
-        """Lock a category on all servers and bring it up to date; changes are made together at the end.
+        """Lock a category on all servers and bring it up to date; make all changes at the end.
 
         Raises:
             DatabaseUnavailable: the database does not answer, or the category is locked for too long.
@@ -184,7 +184,7 @@ class SharedModels(ModelFiles):
             ) from error
 
     def lend(self, folder: Path, category: str, versions: Collection[str]) -> Path:
-        """Make a models folder of links for a command: all manifests, and all files of some versions."""
+        """Make a models folder of links for a command: manifests, and all files of some versions."""
         for version in versions:
             self._bundles.fetch(self.models / category / version)
         if not versions:

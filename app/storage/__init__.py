@@ -1,1 +1,1 @@
-"""Where files that all servers share are kept: a folder, or an object store by an fsspec URL."""
+"""Stores of files that servers share: a folder, or an object store by an fsspec URL."""

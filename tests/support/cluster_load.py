@@ -16,7 +16,8 @@ from sqlalchemy import func, select
 
 from app.client.errors import FlowGaugeError
 from app.client.sync import Client
-from app.database.tables import events, idempotency_claims, inspections
+from app.database.shared_tables import idempotency_claims
+from app.database.tables import events, inspections
 from app.errors.problems import TYPES
 from app.schemas.events import ReviewEvent
 from tests.support.cluster import Cluster

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import select, update
 
 from app.database import clock
-from app.database.tables import idempotency_claims, inspections
+from app.database.shared_tables import idempotency_claims
+from app.database.tables import inspections
 from app.errors.problems import Problem
 from app.history.history import History
 from app.history.inspection_files import InspectionFiles

@@ -1,4 +1,4 @@
-"""The first tables, as app/database/tables.py declares them.
+"""The first tables, as app/database declares them.
 
 A migration that changes them after a release must first copy their old declarations to this file.
 """

@@ -3,7 +3,7 @@
 from alembic import op
 from sqlalchemy import inspect
 
-from app.database.tables import model_files
+from app.database.shared_tables import model_files
 
 revision = "0007"
 down_revision = "0006"

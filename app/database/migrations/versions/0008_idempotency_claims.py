@@ -3,7 +3,7 @@
 from alembic import op
 from sqlalchemy import inspect
 
-from app.database.tables import idempotency_claims
+from app.database.shared_tables import idempotency_claims
 
 revision = "0008"
 down_revision = "0007"

@@ -3,7 +3,7 @@
 from alembic import op
 from sqlalchemy import inspect
 
-from app.database.tables import drift_windows, held_deletions
+from app.database.shared_tables import drift_windows, held_deletions
 
 revision = "0009"
 down_revision = "0008"
