@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeEngine
 from app.database.codes import Codes
 
 # The last migration in migrations/versions, which results in the tables below.
-REVISION: Final = "0010"
+REVISION: Final = "0011"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
@@ -176,7 +176,12 @@ audit = Table(
 )
 
 # One row with the id of this history, created when a server first opens the database.
-identity = Table("identity", metadata, Column("id", String(36), primary_key=True))
+identity = Table(
+    "identity",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("has_store", Boolean, nullable=False, server_default=false()),  # see app/history/identity.py
+)
 
 products = Table(
     "products",

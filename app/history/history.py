@@ -67,13 +67,12 @@ class History:
         self.folder = settings.history.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.database = Database(settings.database_url)
-        store = open_store(settings.store, sync=False) if settings.store else None
-        self.files = InspectionFiles(self.folder, store)
+        self._store = open_store(settings.store, sync=False) if settings.store else None
+        self.files = InspectionFiles(self.folder, self._store)
         self.drawer = Drawer(self.files)
         # Sending an archive takes a place and keeps one image in memory.
         self.archives = ConcurrencyLimit(MAX_ARCHIVES, "archives are being sent")
         self.exports = ConcurrencyLimit(MAX_EXPORTS, "exports are being sent")
-        self._is_shared = settings.store is not None
         self._journal_bytes = settings.journal_bytes
         # If the database is gone, each lookup waits for a timeout; these must not block other threads.
         self._finders = ThreadPoolExecutor(_FINDERS, "idempotency")
@@ -113,7 +112,7 @@ class History:
             Problem: history-unavailable; the inspection is not kept.
         """
         position = await asyncio.wrap_future(self._appending.submit(self._append, entry))
-        if self._is_shared and self._writer.failure is None:
+        if self._store is not None and self._writer.failure is None:
             with suppress(Problem):  # it is in the journal
                 await self._filed(position, _SHARED_WAIT_SECONDS)
 
@@ -209,6 +208,7 @@ class History:
             self.database.upgrade()
             self.identity = identity.ensure_identity(self.database)
             self.files.open()
+            identity.require_store(self.database, self._store, self.identity)
             self._journal = Journal(self.folder / "journal", self._journal_bytes)
             self._claims: IdempotencyClaims | None = None
             if not self.database.is_sqlite:

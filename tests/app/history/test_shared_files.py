@@ -110,6 +110,21 @@ async def test_start_without_the_store_is_refused(
         s3_server.start()
 
 
+async def test_server_with_another_store_is_refused(
+    make_settings: Callable[[str], Settings], s3_server: S3Server, postgres: Postgres
+) -> None:
+    ours = make_settings("a")
+    another = f"s3://{s3_server.make_bucket()}/plant"
+    async with opened(ours):
+        for store, reason in ((another, "the database has another store"), (None, "it is not set")):
+            with pytest.raises(HistoryError, match=f"FLOWGAUGE_STORE cannot be used: {reason}"):
+                await History(make_settings("b").model_copy(update={"store": store})).open()
+    with postgres.database() as url, pytest.raises(HistoryError, match="it belongs to another database"):
+        await History(make_settings("c").model_copy(update={"database": url})).open()
+    async with opened(ours, make_settings("b")):
+        pass
+
+
 async def test_image_about_to_be_reused_is_not_deleted(
     make_settings: Callable[[str], Settings], make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +198,7 @@ async def test_orphans_in_the_store_are_deleted(
         await history.record(kept)
         await history.wait_until_filed()
         await Retention(Settings(), history, DeletionGuard()).once()
-    left = {image_name(kept.row["image_sha256"]), map_name(kept.row["id"]), *names[2:]}
+    left = {"history", image_name(kept.row["image_sha256"]), map_name(kept.row["id"]), *names[2:]}
     assert set(store.list("")) == left
 
 
