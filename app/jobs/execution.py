@@ -150,7 +150,11 @@ class Execution:
             self.job = replace(self.job, data_revision=revision, good=good)
             await asyncio.to_thread(self._store.change, self.job, "running")
         command = await asyncio.to_thread(self._commands.prepare, self.job)
-        return await self._complete(self.job, await self._run_child(command), self._run_child)
+        result = await self._run_child(command)
+        if not await asyncio.to_thread(self._store.change, self.job, "running"):
+            self.stop()
+            raise ChildKilled("Another server has taken the job over.")
+        return await self._complete(self.job, result, self._run_child)
 
     async def _run_child(self, command: Sequence[str]) -> Mapping[str, Any]:
         environment = self._commands.environment()
