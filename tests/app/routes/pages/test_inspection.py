@@ -6,12 +6,11 @@ import pytest
 
 from tests.app.conftest import Keyed
 from tests.app.routes.pages.rows import add, answered
+from tests.app.support.pages import read_page
 
 
 def shown(keyed: Keyed, identifier: str, role: str = "viewer", **query: str) -> str:
-    response = keyed.client.get(f"/inspections/{identifier}", params=query, headers=keyed.show(role))
-    assert response.status_code == 200, response.text
-    return response.text
+    return read_page(keyed, f"/inspections/{identifier}", role, **query)
 
 
 def beside(text: str) -> dict[str, str]:

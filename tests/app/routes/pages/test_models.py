@@ -8,7 +8,6 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from starlette.testclient import TestClient
 
@@ -21,6 +20,7 @@ from tests.app.conftest import Keyed, keyed_service
 from tests.app.history.rows import add, row
 from tests.app.support.bundles import copy_version
 from tests.app.support.calibrations import good_images, post_calibration
+from tests.app.support.pages import get_page, read_page
 from tests.flows.fastflow.manifests import edit
 from tests.support.waiting import eventually
 
@@ -36,14 +36,8 @@ def served(store: Path, tmp_path: Path) -> Iterator[Keyed]:
         yield keyed
 
 
-def page(keyed: Keyed, path: str, role: str = "admin") -> httpx2.Response:
-    return keyed.client.get(path, headers=keyed.show(role) | HTML)
-
-
 def text(keyed: Keyed, path: str, role: str = "admin") -> str:
-    response = page(keyed, path, role)
-    assert response.status_code == 200, response.text
-    return unescape(response.text)
+    return unescape(read_page(keyed, path, role))
 
 
 def calibrate(keyed: Keyed, **query: str) -> None:
@@ -215,7 +209,7 @@ def test_missing_active_version_and_its_substitute_are_named(served: Keyed, stor
 
 @pytest.mark.parametrize("path", ["/models/other", "/models/tiny/versions/none", "/models/UPPER"])
 def test_what_is_not_there_is_said_by_a_page(served: Keyed, path: str) -> None:
-    response = page(served, path)
+    response = get_page(served, path, "admin")
     assert response.status_code == 404
     assert "Model not found" in response.text
     assert response.headers["content-type"].startswith("text/html")

@@ -2,16 +2,10 @@
 
 from html import unescape
 
-import httpx2
 import pytest
 
 from tests.app.conftest import Keyed
-
-HTML = {"Accept": "text/html"}
-
-
-def page(keyed: Keyed, path: str, role: str = "admin") -> httpx2.Response:
-    return keyed.client.get(path, headers=keyed.show(role) | HTML)
+from tests.app.support.pages import get_page
 
 
 def create(keyed: Keyed, name: str) -> None:
@@ -20,20 +14,20 @@ def create(keyed: Keyed, name: str) -> None:
 
 
 def test_empty_server_leads_to_the_first_product(keyed: Keyed) -> None:
-    assert '<a href="/products">Teach your first product</a>' in page(keyed, "/").text
-    assert "Teach your first product" not in page(keyed, "/", "viewer").text
-    assert 'id="new-product"' in page(keyed, "/products", "operator").text
-    assert 'id="new-product"' not in page(keyed, "/products", "viewer").text
+    assert '<a href="/products">Teach your first product</a>' in get_page(keyed, "/", "admin").text
+    assert "Teach your first product" not in get_page(keyed, "/").text
+    assert 'id="new-product"' in get_page(keyed, "/products", "operator").text
+    assert 'id="new-product"' not in get_page(keyed, "/products").text
 
 
 def test_list_shows_products_before_they_are_taught(keyed: Keyed) -> None:
     create(keyed, "cap")
-    shown = unescape(page(keyed, "/products", "viewer").text)
+    shown = unescape(get_page(keyed, "/products").text)
     assert '<a href="/products/cap">cap</a>' in shown
     assert "not taught" in shown
     assert "0 good images, 0 of defects" in shown
-    assert "/products/cap" not in page(keyed, "/products", "line").text  # its images are of the history
-    assert "/products/cap" not in page(keyed, "/products", "limited").text
+    assert "/products/cap" not in get_page(keyed, "/products", "line").text  # its images are of the history
+    assert "/products/cap" not in get_page(keyed, "/products", "limited").text
 
 
 @pytest.mark.parametrize(
@@ -44,7 +38,7 @@ def test_product_page_offers_what_the_role_may_do(
     keyed: Keyed, role: str, teaches: bool, tries: bool
 ) -> None:
     create(keyed, "cap")
-    response = page(keyed, "/products/cap", role)
+    response = get_page(keyed, "/products/cap", role)
     assert response.status_code == 200
     for part in ('id="drop"', 'data-act="good"', 'id="delete"', "product_add.js", 'data-start="train"'):
         assert (part in response.text) == teaches, part
@@ -52,6 +46,6 @@ def test_product_page_offers_what_the_role_may_do(
 
 
 def test_unknown_product_is_an_error_page(keyed: Keyed) -> None:
-    response = page(keyed, "/products/cap")
+    response = get_page(keyed, "/products/cap", "admin")
     assert response.status_code == 404
     assert "There is no product &#39;cap&#39;" in response.text

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from html import unescape
 from typing import Any
 
-import httpx2
 import pytest
 
 from app.auth.audit import Audit
@@ -15,19 +14,13 @@ from app.database import clock
 from app.schemas.access import Role
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
+from tests.app.support.pages import read_page
 
 HOUR = 3_600_000
 
 
-def page(keyed: Keyed, role: str = "viewer", **query: str) -> httpx2.Response:
-    headers = keyed.show(role) | {"Accept": "text/html"}
-    return keyed.client.get("/report", params=query, headers=headers)
-
-
 def text(keyed: Keyed, role: str = "viewer", **query: str) -> str:
-    response = page(keyed, role, **query)
-    assert response.status_code == 200, response.text
-    return unescape(response.text)
+    return unescape(read_page(keyed, "/report", role, **query))
 
 
 def test_nothing_inspected(keyed: Keyed) -> None:
@@ -67,7 +60,7 @@ def test_kinds_of_defect(keyed: Keyed) -> None:
 
 def test_hostile_names_are_text(keyed: Keyed) -> None:
     add(keyed.database, row(decision="REJECT", station="<script>1</script>", part_id="<img src=x>"))
-    shown = page(keyed).text
+    shown = read_page(keyed, "/report")
     assert "<script>1" not in shown
     assert "<img src=x>" not in shown
 
@@ -98,7 +91,7 @@ def test_days_are_those_of_the_readers_place(keyed: Keyed) -> None:
     begin = clock.from_datetime(datetime(2026, 10, 24, 22, tzinfo=UTC))
     add(keyed.database, row(begin + 24 * 3_600_000), row(begin + 25 * 3_600_000))
     asked = {"from": "2026-10-23T22:00:00Z", "to": "2026-10-27T23:00:00Z", "tz": "Europe/Berlin"}
-    shown = page(keyed, **asked).text
+    shown = read_page(keyed, "/report", **asked)
     days = re.findall(r'class="day" datetime="([^"]*)"', shown)
     assert [one[5:13] for one in days] == ["10-23T22", "10-24T22", "10-25T23", "10-26T23"]
     named = re.findall(r'class="day" datetime="[^"]*" data-date="([^"]*)"', shown)

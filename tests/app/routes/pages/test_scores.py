@@ -1,14 +1,8 @@
 import re
-from typing import Any
 
 from tests.app.conftest import Keyed
 from tests.app.routes.pages.rows import add, answered
-
-
-def scores(keyed: Keyed, **query: Any) -> str:
-    response = keyed.client.get("/scores", params=query, headers=keyed.show("viewer"))
-    assert response.status_code == 200, response.text
-    return response.text
+from tests.app.support.pages import read_page
 
 
 def points(text: str) -> list[tuple[str, str]]:
@@ -21,14 +15,15 @@ def test_latest_scores_are_drawn_in_order_with_links(keyed: Keyed) -> None:
     decisions = ["PASS", "REJECT", "REVIEW", "PASS"]
     made = add(keyed.database, *(answered(decision=name) for name in decisions))
     add(keyed.database, answered(category="other"))
-    assert points(scores(keyed, category="tiny")) == list(zip(made, decisions, strict=True))
-    assert [identifier for identifier, _ in points(scores(keyed, category="tiny", last=2))] == made[2:]
+    assert points(read_page(keyed, "/scores", category="tiny")) == list(zip(made, decisions, strict=True))
+    latest = points(read_page(keyed, "/scores", category="tiny", last=2))
+    assert [identifier for identifier, _ in latest] == made[2:]
 
 
 def test_thresholds_are_those_of_their_time(keyed: Keyed) -> None:
     rows = [answered(reject=3.0), answered(reject=3.0), answered(reject=5.0, review=4.0, version="v2")]
     add(keyed.database, *rows)
-    text = scores(keyed, category="tiny")
+    text = read_page(keyed, "/scores", category="tiny")
     reject = re.search(r'<path class="reject" d="(M12\.0 [\d.]+H[\d.]+L[\d.]+ [\d.]+H940\.0)"', text)
     assert reject is not None
     assert "Review threshold" in text
@@ -37,7 +32,7 @@ def test_thresholds_are_those_of_their_time(keyed: Keyed) -> None:
 
 def test_the_table_has_the_same(keyed: Keyed) -> None:
     made = add(keyed.database, answered(score=1.25, part_id="P<1"), answered(decision="REJECT"))
-    table = re.findall(r"<tbody>(.*)</tbody>", scores(keyed, category="tiny"), re.DOTALL)[0]
+    table = re.findall(r"<tbody>(.*)</tbody>", read_page(keyed, "/scores", category="tiny"), re.DOTALL)[0]
     assert re.findall(r"/inspections/([0-9a-f-]{36})", table) == made[::-1]
     assert "P&lt;1" in table
     assert "1.250" in table
@@ -45,6 +40,6 @@ def test_the_table_has_the_same(keyed: Keyed) -> None:
 
 def test_says_when_there_is_nothing(keyed: Keyed) -> None:
     for query in ({}, {"category": "tiny"}, {"category": "nothing"}):
-        text = scores(keyed, **query)
+        text = read_page(keyed, "/scores", **query)
         assert "There are no matching inspections yet" in text
         assert '<path class="point' not in text

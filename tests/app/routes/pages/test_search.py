@@ -1,4 +1,5 @@
 import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -8,18 +9,9 @@ from app.routes.pages.wall import SHOWN_INSPECTIONS
 from tests.app.conftest import Keyed
 from tests.app.routes.pages.rows import add, answered
 from tests.app.support.guard import assert_problem
+from tests.app.support.pages import listed_inspections, read_page
 
 THEN = 1_700_000_000_000
-
-
-def search(keyed: Keyed, **query: Any) -> str:
-    response = keyed.client.get("/search", params=query, headers=keyed.show("viewer"))
-    assert response.status_code == 200, response.text
-    return response.text
-
-
-def shown(text: str) -> list[str]:
-    return re.findall(r'data-id="([0-9a-f-]{36})"', text)
 
 
 WANTED: dict[str, Any] = {
@@ -47,31 +39,31 @@ WANTED: dict[str, Any] = {
 )
 def test_each_criterion_selects_and_is_carried_along(keyed: Keyed, query: dict[str, Any]) -> None:
     [wanted, _] = add(keyed.database, answered(at_ms=THEN, **WANTED), answered(margin=0.4))
-    text = search(keyed, **query)
-    assert shown(text) == [wanted]
+    text = read_page(keyed, "/search", **query)
+    assert listed_inspections(text) == [wanted]
     [link] = re.findall(rf'href="(/inspections/{wanted}[^"]*)"', text)
-    page = keyed.client.get(link.replace("&amp;", "&"), headers=keyed.show("viewer")).text
+    page = read_page(keyed, unescape(link))
     [back] = re.findall(r'href="(/search\?[^"]*)"', page)
-    assert shown(keyed.client.get(back.replace("&amp;", "&"), headers=keyed.show("viewer")).text) == [wanted]
+    assert listed_inspections(read_page(keyed, unescape(back))) == [wanted]
     [csv] = re.findall(r'href="(/v1/inspections\.csv[^"]*)"', text)
-    lines = keyed.client.get(csv.replace("&amp;", "&"), headers=keyed.show("viewer")).text.splitlines()
+    lines = read_page(keyed, unescape(csv)).splitlines()
     assert [line[:36] for line in lines[1:]] == [wanted]
 
 
 def test_unreviewed_and_empty_fields(keyed: Keyed) -> None:
     reviewed, waiting = add(keyed.database, answered(verdict="good"), answered())
     empty = dict.fromkeys(("part_id", "category", "decision", "warning", "from", "to", "min_margin"), "")
-    assert shown(search(keyed, **empty)) == [waiting, reviewed]
-    text = search(keyed, **empty, reviewed="false")
-    assert shown(text) == [waiting]
+    assert listed_inspections(read_page(keyed, "/search", **empty)) == [waiting, reviewed]
+    text = read_page(keyed, "/search", **empty, reviewed="false")
+    assert listed_inspections(text) == [waiting]
     assert '/v1/inspections.csv?reviewed=false"' in text
 
 
 def test_older_results_have_a_page_of_their_own(keyed: Keyed) -> None:
     made = add(keyed.database, *(answered(verdict="good") for _ in range(SHOWN_INSPECTIONS + 1)), answered())
-    text = search(keyed, verdict="good")
+    text = read_page(keyed, "/search", verdict="good")
     [before] = re.findall(r'href="/search\?verdict=good&amp;before=([0-9a-f-]+)"', text)
-    assert shown(search(keyed, verdict="good", before=before)) == made[:1]
+    assert listed_inspections(read_page(keyed, "/search", verdict="good", before=before)) == made[:1]
 
 
 def test_margins_need_a_category_and_the_history_a_role(keyed: Keyed) -> None:

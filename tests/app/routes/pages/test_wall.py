@@ -1,30 +1,20 @@
 import re
-from typing import Any
 
 from app.database import clock
 from app.routes.pages.wall import SHOWN_INSPECTIONS
 from tests.app.conftest import Keyed
 from tests.app.routes.pages.rows import add, answered
-
-
-def wall(keyed: Keyed, **query: Any) -> str:
-    response = keyed.client.get("/", params=query, headers=keyed.show("viewer"))
-    assert response.status_code == 200, response.text
-    return response.text
-
-
-def shown(text: str) -> list[str]:
-    return re.findall(r'data-id="([0-9a-f-]{36})"', text)
+from tests.app.support.pages import listed_inspections, read_page
 
 
 def test_the_newest_come_first_and_no_more_than_fit(keyed: Keyed) -> None:
     made = add(keyed.database, *(answered() for _ in range(SHOWN_INSPECTIONS + 3)))
-    text = wall(keyed)
-    assert shown(text) == made[::-1][:SHOWN_INSPECTIONS]
+    text = read_page(keyed, "/")
+    assert listed_inspections(text) == made[::-1][:SHOWN_INSPECTIONS]
     older = re.search(r'href="/\?before=([0-9a-f-]+)"', text)
     assert older is not None
-    rest = wall(keyed, before=older[1])
-    assert shown(rest) == made[:3][::-1]
+    rest = read_page(keyed, "/", before=older[1])
+    assert listed_inspections(rest) == made[:3][::-1]
     assert "wall.js" not in rest  # what is old stands still
     assert "wall.js" in text
 
@@ -37,12 +27,12 @@ def test_shows_what_was_chosen_and_links_carry_it_along(keyed: Keyed) -> None:
         answered(category="a", station="line 2", decision="REJECT"),
         answered(category="a", station="line 1"),
     )
-    text = wall(keyed, category="a", station="line 1", decision="REJECT")
-    assert shown(text) == [wanted]
+    text = read_page(keyed, "/", category="a", station="line 1", decision="REJECT")
+    assert listed_inspections(text) == [wanted]
     assert f"/inspections/{wanted}?category=a&amp;station=line+1&amp;decision=REJECT" in text
     assert '<option value="line 1" selected>' in text
     assert '<option value="a" selected>' in text  # there is no model of it any more
-    assert len(shown(wall(keyed, category="", station="", decision=""))) == 4
+    assert len(listed_inspections(read_page(keyed, "/", category="", station="", decision=""))) == 4
 
 
 def test_counts_the_last_hours(keyed: Keyed) -> None:
@@ -56,7 +46,7 @@ def test_counts_the_last_hours(keyed: Keyed) -> None:
     )
 
     def counts(**query: str) -> list[str]:
-        shown = re.findall(r'data-count="[A-Z]+">(\d+)<', wall(keyed, **query))
+        shown = re.findall(r'data-count="[A-Z]+">(\d+)<', read_page(keyed, "/", **query))
         again = keyed.client.get("/wall/counts", params=query, headers=keyed.show("viewer")).json()
         assert [str(again["decisions"][name]) for name in ("PASS", "REVIEW", "REJECT")] == shown
         return shown
@@ -88,7 +78,7 @@ def test_counts_are_those_of_the_keys_categories(keyed: Keyed) -> None:
 
 def test_decision_has_word_and_symbol_beside_its_colour(keyed: Keyed) -> None:
     add(keyed.database, answered(decision="REJECT", verdict="good", review_revision=1))
-    [card] = re.findall(r'<li class="inspection REJECT".*?</li>', wall(keyed), re.DOTALL)
+    [card] = re.findall(r'<li class="inspection REJECT".*?</li>', read_page(keyed, "/"), re.DOTALL)
     assert ">✕<" in card
     assert ">Reject<" in card
     assert ">Good<" in card
@@ -96,6 +86,6 @@ def test_decision_has_word_and_symbol_beside_its_colour(keyed: Keyed) -> None:
 
 def test_a_picture_that_is_no_longer_kept_is_not_asked_for(keyed: Keyed) -> None:
     add(keyed.database, answered(has_pictures=False))
-    [card] = re.findall(r'<li class="inspection PASS".*?</li>', wall(keyed), re.DOTALL)
+    [card] = re.findall(r'<li class="inspection PASS".*?</li>', read_page(keyed, "/"), re.DOTALL)
     assert "thumbnail" not in card
     assert "Image no longer stored" in card
