@@ -1,7 +1,6 @@
 """Renewing calibrations over REST: whose is in force, what is refused, and what the audit log says of it."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,25 +18,17 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.imaging import decoder
 from tests.app.support.bundles import copy_version, make_archive
 from tests.app.support.calibrations import URL, good_images, make_calibration, post_calibration, target_of
-from tests.app.support.services import create_service, list_actions, predict, refusal_detail
+from tests.app.support.services import (
+    create_service,
+    inspect_and_review,
+    list_actions,
+    predict,
+    refusal_detail,
+)
 
 Images = dict[str, list[bytes]]
 PREDICT = "/v1/models/tiny/predict"
 ZIP = {"Content-Type": "application/zip"}
-
-
-@pytest.fixture(scope="module")
-def steady(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """One for all that is refused: it leaves no trace."""
-    models = shutil.copytree(tiny_bundle_store, tmp_path_factory.mktemp("steady") / "models")
-    with create_service(models, max_bytes=50_000, max_pixels=10_000) as client:
-        yield client
-        assert not (models / "tiny" / models_folder.CALIBRATIONS).exists()
-
-
-@pytest.fixture(scope="module")
-def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
 
 
 def brighter(data: bytes) -> bytes:
@@ -124,16 +115,8 @@ class TestAudited:
         with create_service(store, audit_share=1) as client:
             yield client
 
-    def inspect(
-        self, client: TestClient, data: bytes, verdict: str = "good", station: str = "line-3", part: str = ""
-    ) -> None:
-        files = {"file": ("a.png", data)}
-        said = {"station": station, **({"part_id": part} if part else {})}
-        answer = client.post(PREDICT, files=files, data=said).json()
-        path = answer["links"]["inspection"]
-        assert client.get(path).status_code == 200
-        review = {"verdict": verdict, "expected_revision": 0}
-        assert client.post(f"{path}/reviews", json=review).status_code == 201
+    def inspect(self, client: TestClient, data: bytes, verdict: str = "good", **query: str) -> None:
+        inspect_and_review(client, data, verdict, **{"station": "line-3", **query})
 
     def test_pictures_of_the_sample_that_are_good_by_their_reviews(
         self, client: TestClient, tiny_images: Images
@@ -161,8 +144,7 @@ class TestAudited:
             self.inspect(client, data)
         body = post_calibration(client, [], audit="true").json()
         assert (body["pictures"], body["warnings"]) == (2, [])
-        answer = client.post(PREDICT, files={"file": ("a.png", skipped)}).json()
-        assert client.get(answer["links"]["inspection"]).status_code == 200
+        inspect_and_review(client, skipped, None)
         [warning] = post_calibration(client, [], audit="true").json()["warnings"]
         assert "without a review: 1." in warning
 
@@ -171,12 +153,12 @@ class TestAudited:
     ) -> None:
         fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())[:6]
         for path in fitted:  # of six, some were held out
-            self.inspect(client, path.read_bytes(), part="P-1")
+            self.inspect(client, path.read_bytes(), part_id="P-1")
         for data in good_images(3):
-            self.inspect(client, data, part="P-1")
+            self.inspect(client, data, part_id="P-1")
         uploaded, other = good_images(2, 9000)
-        self.inspect(client, uploaded, part="P-2")
-        self.inspect(client, other, part="P-2")
+        self.inspect(client, uploaded, part_id="P-2")
+        self.inspect(client, other, part_id="P-2")
         body = post_calibration(client, [uploaded], audit="true").json()
         assert (body["pictures"], body["left_out"]) == (1, len(fitted) + 5)
 
@@ -188,7 +170,7 @@ class TestAudited:
         for data in pictures:
             self.inspect(client, data)
         for data in good_images(6, 7000):
-            self.inspect(client, data, part="P-1")
+            self.inspect(client, data, part_id="P-1")
         alone = post_calibration(client, [], audit="true").json()
         assert (alone["pictures"], alone["left_out"]) == (4, 5)
         beside = post_calibration(client, [pictures[2], *good_images(1, 8000)], audit="true")

@@ -13,7 +13,7 @@ from flows.fastflow.learning.descriptions import DESCRIPTIONS
 from tests.app.conftest import history_of
 from tests.app.support.bundles import list_folder
 from tests.app.support.calibrations import good_images, post_calibration
-from tests.app.support.services import list_actions, refusal_detail
+from tests.app.support.services import inspect_and_review, list_actions, read_json, refusal_detail
 from tests.conftest import picture, png
 
 URL = "/v1/models/tiny/learning"
@@ -22,22 +22,6 @@ LEARN: dict[str, Any] = {"kind": "learn", "product": "tiny"}
 
 def defect(i: int) -> bytes:
     return png(picture(7000 + i, defect=True))
-
-
-def review(client: TestClient, data: bytes, verdict: str = "defect") -> str:
-    """Inspect an image, review it, and return the inspection's id."""
-    path = client.post("/v1/models/tiny/predict", content=data).json()["links"]["inspection"]
-    assert client.get(path).status_code == 200  # it is in the history
-    body = {"verdict": verdict, "expected_revision": 0}
-    assert client.post(f"{path}/reviews", json=body).status_code == 201
-    return str(path.rpartition("/")[2])
-
-
-def state(client: TestClient, **query: str) -> dict[str, Any]:
-    response = client.get(URL, params=query)
-    assert response.status_code == 200, response.text
-    found: dict[str, Any] = response.json()
-    return found
 
 
 def learn(client: TestClient) -> dict[str, Any]:
@@ -53,10 +37,10 @@ def learn(client: TestClient) -> dict[str, Any]:
 
 def test_reviewed_defects_make_a_version(client: TestClient, store: Path, first: str) -> None:
     for i in range(8):
-        review(client, defect(i))
-    review(client, defect(0) + b" ")  # the same pixels in another file
-    review(client, good_images(1)[0], "good")
-    before = state(client)
+        inspect_and_review(client, defect(i), "defect")
+    inspect_and_review(client, defect(0) + b" ", "defect")  # the same pixels in another file
+    inspect_and_review(client, good_images(1)[0], "good")
+    before = read_json(client, URL)
     assert (before["version"], before["defects"], before["good"]) == (first, 9, 1)
     assert (before["left_out"], before["obstacle"]) == (0, None)
     job = learn(client)
@@ -72,7 +56,7 @@ def test_reviewed_defects_make_a_version(client: TestClient, store: Path, first:
     [entry] = list_actions(client, "model.learn")
     assert (entry["target"], entry["outcome"]) == ("tiny", "done")
     assert entry["detail"]["version"] == result["version"]
-    assert state(client)["obstacle"] == "already-learned"
+    assert read_json(client, URL)["obstacle"] == "already-learned"
     refused = client.post("/v1/jobs", json=LEARN)
     assert f"tiny/{result['version']} has learned" in refusal_detail(refused, 409, "conflict")
     activate = f"/v1/models/tiny/versions/{result['version']}:activate"
@@ -82,11 +66,11 @@ def test_reviewed_defects_make_a_version(client: TestClient, store: Path, first:
 
 
 def test_learning_that_cannot_succeed_is_refused(client: TestClient) -> None:
-    review(client, defect(0))
+    inspect_and_review(client, defect(0), "defect")
     detail = refusal_detail(client.post("/v1/jobs", json=LEARN), 409, "conflict")
     assert detail.startswith("Learning needs 5 images reviewed as defects; there are 1.")
     for i in range(1, 5):
-        review(client, defect(i))
+        inspect_and_review(client, defect(i), "defect")
     later = LEARN | {"settings": {"since": "2099-01-01T00:00:00Z"}}
     assert "there are 0" in refusal_detail(client.post("/v1/jobs", json=later), 409, "conflict")
     unknown = client.post("/v1/jobs", json=LEARN | {"product": "tini"})
@@ -95,7 +79,7 @@ def test_learning_that_cannot_succeed_is_refused(client: TestClient) -> None:
 
 @pytest.mark.parametrize("damaged", ["version", "image"])
 def test_damaged_file_is_a_failed_job(client: TestClient, store: Path, first: str, damaged: str) -> None:
-    identifiers = [review(client, defect(i)) for i in range(5)]
+    identifiers = [inspect_and_review(client, defect(i), "defect") for i in range(5)]
     image = history_of(client).files.image_path(hashlib.sha256(defect(3)).hexdigest())
     (image if damaged == "image" else store / "tiny" / first / DESCRIPTIONS).write_bytes(b"damaged")
     before = list_folder(store)

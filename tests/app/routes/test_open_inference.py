@@ -21,6 +21,7 @@ from app.settings import Settings
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.imaging import decoder
 from tests.app.conftest import Keyed
+from tests.app.support.services import predict
 
 Images = dict[str, list[bytes]]
 ReadPng = Callable[[bytes], NDArray[np.uint8]]
@@ -64,12 +65,6 @@ def read(response: Any) -> dict[str, Any]:
     return found
 
 
-def expected(service: TestClient, data: bytes) -> dict[str, Any]:
-    response = service.post("/v1/models/tiny/predict?store=false", content=data)
-    answer: dict[str, Any] = response.json()
-    return answer
-
-
 def test_health_metadata_and_versions(
     service: TestClient, tiny_bundle_store: Path, tiny_images: Images
 ) -> None:
@@ -102,7 +97,7 @@ def test_files_in_json_are_inspected_as_by_predict(service: TestClient, tiny_ima
     found = read(response)
     assert set(found) == {"decision", "score", "p_value", "inspection_id"}
     for index, one in enumerate(data):
-        ours = expected(service, one)
+        ours = predict(service, one)
         assert found["decision"][index] == ours["decision"]
         assert found["score"][index] == pytest.approx(ours["score"], rel=1e-5)
         assert found["p_value"][index] == ours["p_value"]
@@ -116,7 +111,7 @@ def test_pixels_are_inspected_as_their_picture(service: TestClient, tiny_images:
     content, headers = body(tensor, pictures.tobytes(), parameters={"binary_data_output": True})
     found = read(service.post(INFER, content=content, headers=headers))
     for index, data in enumerate(tiny_images["defect"][:2]):
-        ours = expected(service, data)
+        ours = predict(service, data)
         assert found["decision"][index] == ours["decision"].encode()
         assert found["score"][index] == pytest.approx(ours["score"], rel=1e-5)
     identifier = found["inspection_id"][0].decode()

@@ -10,27 +10,15 @@ from starlette.testclient import TestClient
 from app.routes.outlook import MAX_RATES, RATES
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.calibration import conformal
-from tests.app.history.rows import add, row
+from tests.app.history.rows import row
 from tests.app.support.calibrations import good_images, post_calibration
+from tests.app.support.services import keep, read_json
 
 URL = "/v1/models/tiny/thresholds/outlook"
 
 
-@pytest.fixture
-def version(store: Path) -> str:
-    return models_folder.resolve(store, "tiny").name
-
-
-def kept(client: TestClient, *rows: dict[str, Any]) -> None:
-    app: Any = client.app
-    add(app.state.history.database, *rows)
-
-
 def get(client: TestClient, **query: Any) -> dict[str, Any]:
-    response = client.get(URL, params=query)
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
+    return read_json(client, URL, **query)
 
 
 def test_positions_follow_from_the_calibration_in_force(client: TestClient, store: Path) -> None:
@@ -49,19 +37,19 @@ def test_positions_follow_from_the_calibration_in_force(client: TestClient, stor
     assert answer["window"]["from"] is None
 
 
-def test_what_would_have_been_decided(client: TestClient, version: str) -> None:
+def test_what_would_have_been_decided(client: TestClient, first: str) -> None:
     limit = client.get("/v1/models/tiny/thresholds").json()["threshold"]["reject"]
-    kept(
+    keep(
         client,
-        *(row(version=version, score=limit - 50, verdict="good") for _ in range(9)),
-        row(version=version, score=limit + 50, decision="REJECT", verdict="defect"),
+        *(row(version=first, score=limit - 50, verdict="good") for _ in range(9)),
+        row(version=first, score=limit + 50, decision="REJECT", verdict="defect"),
         row(version="older", score=limit + 50),
     )
     for one in get(client)["positions"]:
         assert one["decisions"] == {"PASS": 9, "REVIEW": 0, "REJECT": 1}
         assert (one["changed"], one["changes"]) == (0, [])
         assert (one["overkill"]["value"], one["escape"]["value"]) == (0, 0)
-    kept(client, row(version=version, score=limit + 1e-6, verdict="good"))
+    keep(client, row(version=first, score=limit + 1e-6, verdict="good"))
     answer = get(client)
     passed = answer["window"]["decisions"]["PASS"]
     assert passed == {"inspections": 10, "reviewed_good": 10, "reviewed_defect": 0}
@@ -70,21 +58,21 @@ def test_what_would_have_been_decided(client: TestClient, version: str) -> None:
     assert there["overkill"]["value"] == pytest.approx(0.1)
 
 
-def test_scores_are_those_of_calibration_inspections_and_tests(client: TestClient, version: str) -> None:
-    first = get(client)["scores"]
-    assert len(first.pop("calibration")) == get(client)["positions"][0]["threshold"]["n_calibration"]
-    assert not any(first.values())
-    kept(
+def test_scores_are_those_of_calibration_inspections_and_tests(client: TestClient, first: str) -> None:
+    before = get(client)["scores"]
+    assert len(before.pop("calibration")) == get(client)["positions"][0]["threshold"]["n_calibration"]
+    assert not any(before.values())
+    keep(
         client,
-        row(version=version, score=1.00004, verdict="good"),
-        row(version=version, score=9.0, verdict="defect"),
+        row(version=first, score=1.00004, verdict="good"),
+        row(version=first, score=9.0, verdict="defect"),
         row(version="older", score=5.0),
     )
     app: Any = client.app
     jobs = app.state.jobs
     job = replace(jobs.store.add("evaluate", "tiny", {}, "somebody"), state="succeeded")
     jobs.store.change(job, "queued")
-    folder = jobs.folders.report(job) / "tiny" / version
+    folder = jobs.folders.report(job) / "tiny" / first
     folder.mkdir(parents=True)
     (folder / "report.html").touch()
     lines = ["path,defect,score,p_value,decision", "a.png,,1.5,0.5,PASS", "b.png,hole,7.5,0.1,REJECT"]
@@ -111,9 +99,9 @@ def test_a_review_band_is_told_as_if_it_were_set(client: TestClient) -> None:
     assert client.get("/v1/models/tiny/thresholds").json()["review_fpr"] is None
 
 
-def test_a_station_with_a_calibration_of_its_own_is_told_apart(client: TestClient, version: str) -> None:
+def test_a_station_with_a_calibration_of_its_own_is_told_apart(client: TestClient, first: str) -> None:
     assert post_calibration(client, good_images(12), station="s").status_code == 201
-    kept(client, row(version=version, station="s"), row(version=version, station="t"), row(version=version))
+    keep(client, row(version=first, station="s"), row(version=first, station="t"), row(version=first))
     others, own = get(client), get(client, station="s")
     assert others["stations"] == own["stations"] == ["s"]
     assert (others["window"]["inspections"], own["window"]["inspections"]) == (2, 1)
@@ -122,11 +110,11 @@ def test_a_station_with_a_calibration_of_its_own_is_told_apart(client: TestClien
     assert get(client, station="t")["window"]["inspections"] == 1
 
 
-def test_scores_from_before_a_region_was_set_do_not_compare(client: TestClient, version: str) -> None:
-    kept(client, row(version=version))
+def test_scores_from_before_a_region_was_set_do_not_compare(client: TestClient, first: str) -> None:
+    keep(client, row(version=first))
     assert get(client)["window"]["inspections"] == 1
     square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
-    kept(client, row(version=version, station="s"))
+    keep(client, row(version=first, station="s"))
     assert client.put("/v1/models/tiny/region?station=s", json=square).status_code == 200
     assert get(client, station="t")["window"]["inspections"] == 0  # none of its own
     assert [get(client, **of)["window"]["inspections"] for of in ({}, {"station": "s"})] == [0, 0]
@@ -134,14 +122,14 @@ def test_scores_from_before_a_region_was_set_do_not_compare(client: TestClient, 
     assert get(client)["window"]["inspections"] == 0
 
 
-def test_region_scores_before_a_calibration_are_excluded(client: TestClient, version: str) -> None:
+def test_region_scores_before_a_calibration_are_excluded(client: TestClient, first: str) -> None:
     square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
     assert client.put("/v1/models/tiny/region?station=s", json=square).status_code == 200
-    kept(client, row(version=version, station="s"))
+    keep(client, row(version=first, station="s"))
     assert get(client, station="s")["window"]["inspections"] == 1
     assert post_calibration(client, good_images(12)).status_code == 201
     assert get(client, station="s")["window"]["inspections"] == 0
-    kept(client, row(version=version, station="s"))
+    keep(client, row(version=first, station="s"))
     assert get(client, station="s")["window"]["inspections"] == 1
     match = {"If-Match": "*"}
     assert client.delete("/v1/models/tiny/calibrations", headers=match).status_code == 204

@@ -1,6 +1,5 @@
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -14,6 +13,7 @@ from app.settings import Settings
 from tests.app.conftest import Keyed, Serve
 from tests.app.history.rows import add, row
 from tests.app.support.guard import assert_problem
+from tests.app.support.services import predict
 
 Images = dict[str, list[bytes]]
 PREDICT = "/v1/models/tiny/predict"
@@ -31,23 +31,14 @@ def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-def predict(client: TestClient, data: bytes, part_id: str, **headers: str) -> dict[str, Any]:
-    response = client.post(PREDICT, files={"file": ("p", data)}, data={"part_id": part_id}, headers=headers)
-    answer: dict[str, Any] = response.json()
-    assert response.status_code == 200, answer
-    return answer
-
-
 def get(client: TestClient, part_id: str, **headers: str) -> httpx2.Response:
     return client.get(f"/v1/parts/{quote(part_id, safe='')}", headers=headers)
 
 
 def by_decision(client: TestClient, tiny_images: Images) -> dict[str, bytes]:
     """An image for every decision."""
-    found = {}
-    for data in (*tiny_images["good"], *tiny_images["defect"]):
-        response = client.post(f"{PREDICT}?store=false", content=data, headers={"Content-Type": "image/png"})
-        found[response.json()["decision"]] = data
+    images = (*tiny_images["good"], *tiny_images["defect"])
+    found: dict[str, bytes] = {predict(client, image)["decision"]: image for image in images}
     assert set(found) == set(SEVERITY)
     return found
 
@@ -58,7 +49,7 @@ def test_a_part_is_as_bad_as_its_worst_image(client: TestClient, tiny_images: Im
     for number, decisions in enumerate(parts):
         ids: list[str] = []
         for seen, decision in enumerate(decisions, 1):
-            answer = predict(client, examples[decision], f"part {number}")
+            answer = predict(client, examples[decision], store="true", part_id=f"part {number}")
             assert answer["decision"] == decision
             ids.append(answer["inspection_id"])
             part = Part.model_validate(get(client, f"part {number}").json())  # right after the answer

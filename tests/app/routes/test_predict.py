@@ -35,11 +35,6 @@ PREDICT = "/v1/models/tiny/predict"
 RAW = {"Content-Type": "image/png"}
 
 
-@pytest.fixture(scope="module")
-def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
-
-
 def encode(image: NDArray[np.uint8], kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, kind, **options)

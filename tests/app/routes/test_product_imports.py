@@ -13,7 +13,7 @@ from app.products import imports
 from app.products.folders import record_check
 from app.products.products import Products
 from tests.app.conftest import history_of, keyed_service, remove_files
-from tests.app.support.services import create_service, list_actions, refusal_detail
+from tests.app.support.services import create_service, inspect_and_review, list_actions, refusal_detail
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -56,24 +56,11 @@ def brought(client: TestClient, **body: Any) -> dict[str, tuple[str, str | None,
     }
 
 
-def inspect(
-    client: TestClient, data: bytes, verdict: str | None = None, kind: str | None = None, **query: str
-) -> str:
-    answer = client.post("/v1/models/tiny/predict", content=data, params=query).json()
-    path = answer["links"]["inspection"]
-    assert client.get(path).status_code == 200  # it is in the history
-    if verdict is not None:
-        review = {"verdict": verdict, "kind": kind, "expected_revision": 0}
-        assert client.post(f"{path}/reviews", json=review).status_code == 201
-    identifier: str = answer["inspection_id"]
-    return identifier
-
-
 def test_reviews_become_labels(cap: TestClient, tiny_images: Images) -> None:
-    good = inspect(cap, tiny_images["good"][0], "good", part_id="P-1")
+    good = inspect_and_review(cap, tiny_images["good"][0], "good", part_id="P-1")
     assert cap.post("/v1/products", json={"name": "tiny", "kinds": ["spot"]}).status_code == 201
-    bad = inspect(cap, tiny_images["defect"][0], "defect", "spot")
-    plain = inspect(cap, tiny_images["good"][1])
+    bad = inspect_and_review(cap, tiny_images["defect"][0], "defect", "spot")
+    plain = inspect_and_review(cap, tiny_images["good"][1], None)
     unknown = "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"
     assert brought(cap, inspections=[good, bad, plain, unknown]) == {
         good: ("stored", "good", None),
@@ -90,7 +77,7 @@ def test_reviews_become_labels(cap: TestClient, tiny_images: Images) -> None:
 
 
 def test_deleted_image_of_an_inspection_is_reported(cap: TestClient, tiny_images: Images) -> None:
-    gone = inspect(cap, tiny_images["good"][0])
+    gone = inspect_and_review(cap, tiny_images["good"][0], None)
     remove_files(history_of(cap))
     assert brought(cap, inspections=[gone], label="good") == {gone: ("failed", None, None)}
 

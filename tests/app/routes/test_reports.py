@@ -3,7 +3,6 @@ import zipfile
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from flows.fastflow.imaging import decoder
 from tests.app.conftest import Keyed, history_of
 from tests.app.history.rows import add, row
 from tests.app.support.calibrations import good_images, post_calibration
-from tests.app.support.services import create_service
+from tests.app.support.services import create_service, inspect_and_review, keep, predict
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -31,17 +30,6 @@ def client(store: Path) -> Iterator[TestClient]:
         yield client
 
 
-def kept(client: TestClient, *rows: dict[str, Any]) -> None:
-    add(history_of(client).database, *rows)
-
-
-def predict(client: TestClient, data: bytes) -> dict[str, Any]:
-    response = client.post("/v1/models/tiny/predict", content=data, headers={"Content-Type": "image/png"})
-    answer: dict[str, Any] = response.json()
-    assert response.status_code == 200, answer
-    return answer
-
-
 def settle(client: TestClient) -> None:
     """Wait until all that was answered is in the database, and drift has heard of it."""
     assert client.portal is not None
@@ -49,9 +37,9 @@ def settle(client: TestClient) -> None:
 
 
 def test_rates_of_reviewed_inspections(client: TestClient) -> None:
-    kept(client, *(row() for _ in range(400)), *(row(verdict="good") for _ in range(100)))
-    kept(client, row(decision="REJECT", verdict="good"))
-    kept(client, *(row(decision="REJECT", verdict="defect") for _ in range(9)))
+    keep(client, *(row() for _ in range(400)), *(row(verdict="good") for _ in range(100)))
+    keep(client, row(decision="REJECT", verdict="good"))
+    keep(client, *(row(decision="REJECT", verdict="defect") for _ in range(9)))
     answer = client.get(RATES).json()
     assert answer["decisions"] == {
         "PASS": {"inspections": 500, "reviewed_good": 100, "reviewed_defect": 0},
@@ -66,8 +54,8 @@ def test_rates_of_reviewed_inspections(client: TestClient) -> None:
 
 
 def test_rates_of_the_audit_sample_alone(client: TestClient) -> None:
-    kept(client, row(verdict="defect"), *(row(audit=True, verdict="good") for _ in range(9)))
-    kept(client, row(decision="REJECT", audit=True, verdict="good"), row(audit=True))
+    keep(client, row(verdict="defect"), *(row(audit=True, verdict="good") for _ in range(9)))
+    keep(client, row(decision="REJECT", audit=True, verdict="good"), row(audit=True))
     for answer in (client.get(RATES).json(), client.get(SHIFT).json()["categories"][0]):
         audit = answer["audit"]
         assert (audit["decisions"]["PASS"]["inspections"], audit["unreviewed"]) == (10, 1)
@@ -81,7 +69,7 @@ def test_rates_of_the_audit_sample_alone(client: TestClient) -> None:
 
 def test_rates_begin_after_what_retention_has_deleted(client: TestClient) -> None:
     now = clock.now_ms()
-    kept(client, row(now - 5 * HOUR, decision="REJECT", audit=True), row(now - 3 * HOUR))
+    keep(client, row(now - 5 * HOUR, decision="REJECT", audit=True), row(now - 3 * HOUR))
     with history_of(client).database.write() as connection:
         before = now - 4 * HOUR
         values = {"decision": "PASS", "last_before_ms": before, "deleted_before_ms": before}
@@ -120,8 +108,8 @@ def test_numbers_are_no_times(service: TestClient, path: str, number: str, name:
 
 def test_a_shift_in_numbers(client: TestClient) -> None:
     now = clock.now_ms()
-    kept(client, row(now - 9 * HOUR), row(now - HOUR, version="v2"), row(now - HOUR, decision="REVIEW"))
-    kept(client, row(now - HOUR, category="other", station="line-3", verdict="good"))
+    keep(client, row(now - 9 * HOUR), row(now - HOUR, version="v2"), row(now - HOUR, decision="REVIEW"))
+    keep(client, row(now - HOUR, category="other", station="line-3", verdict="good"))
     answer = client.get(SHIFT).json()
     assert [(c["category"], c["versions"]) for c in answer["categories"]] == [
         ("other", {"v1": 1}),
@@ -153,7 +141,7 @@ def test_drift_is_told_from_real_inspections(client: TestClient) -> None:
     assert answer["inspections"] == 0
     assert (answer["alarm"], answer["statistics"]) == (False, [])
     for seed in range(20):
-        predict(client, png(picture(3000 + seed)))
+        predict(client, png(picture(3000 + seed)), store="true")
     settle(client)
     answer = client.get("/v1/models/tiny/drift").json()
     assert (answer["inspections"], answer["alarm"], answer["alarm_since"]) == (20, False, None)
@@ -163,7 +151,7 @@ def test_drift_is_told_from_real_inspections(client: TestClient) -> None:
     ]
     for seed in range(20):  # the light has changed
         darker = (0.4 * picture(4000 + seed)).astype(np.uint8)
-        predict(client, png(darker))
+        predict(client, png(darker), store="true")
     settle(client)
     answer = client.get("/v1/models/tiny/drift").json()
     assert answer["alarm"]
@@ -212,8 +200,7 @@ def test_the_training_set_of_real_inspections(client: TestClient, tiny_images: I
     for data, verdict in zip(
         [*tiny_images["good"][:2], *tiny_images["defect"][:2]], ("good", "defect") * 2, strict=True
     ):
-        path = f"/v1/inspections/{predict(client, data)['inspection_id']}/reviews"
-        assert client.post(path, json={"verdict": verdict, "expected_revision": 0}).status_code == 201
+        inspect_and_review(client, data, verdict)
     response = client.get("/v1/models/tiny/training-set")
     assert response.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(response.content)) as file:

@@ -9,16 +9,10 @@ from app.auth.audit import Audit
 from app.auth.permissions import ANONYMOUS
 from flows.fastflow.bundle import models_folder
 from tests.app.support.bundles import copy_version
+from tests.app.support.services import read_json
 from tests.support.waiting import eventually
 
 SHIFT = "/v1/reports/shift"
-
-
-def report(client: TestClient, **query: str) -> dict[str, Any]:
-    response = client.get(SHIFT, params=query)
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
 
 
 def test_what_was_changed_meanwhile(client: TestClient, store: Path) -> None:
@@ -36,7 +30,8 @@ def test_what_was_changed_meanwhile(client: TestClient, store: Path) -> None:
     activate = "/v1/models/tiny/versions/20990101T000000-abcdef:activate"
     assert client.post(activate).status_code == 200
     assert client.post("/v1/models/tiny:rollback").status_code == 200
-    told = [one for one in report(client)["changes"] if one["action"] != "model.serves"]  # found later
+    changes = read_json(client, SHIFT)["changes"]
+    told = [one for one in changes if one["action"] != "model.serves"]  # found later
     names = ("action", "target", "station", "before", "after")
     was, now = {"version": before}, {"version": "20990101T000000-abcdef"}
     rates = [{"target_fpr": rate, "review_fpr": None} for rate in (None, 0.2)]
@@ -54,12 +49,12 @@ def test_what_was_changed_meanwhile(client: TestClient, store: Path) -> None:
 def test_of_many_changes_the_latest_hundred_are_told(client: TestClient) -> None:
     app: Any = client.app
     log = Audit(app.state.database)
-    eventually(lambda: len(report(client)["changes"]) == 1)  # the first version serves
+    eventually(lambda: len(read_json(client, SHIFT)["changes"]) == 1)  # the first version serves
     for number in range(99):
         log.write(ANONYMOUS, "model.activate", f"tiny/v{number}", "done")
-    answer = report(client)
+    answer = read_json(client, SHIFT)
     assert (len(answer["changes"]), answer["more_changes"]) == (100, False)
     log.write(ANONYMOUS, "model.activate", "tiny/v99", "done")
-    answer = report(client)
+    answer = read_json(client, SHIFT)
     assert [one["target"] for one in answer["changes"]] == [f"tiny/v{n}" for n in range(100)]
     assert answer["more_changes"]

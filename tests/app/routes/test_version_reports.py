@@ -2,28 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from app.main import create_app
 from app.registry.report_files import MAX_REPORT_BYTES
-from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 
 
 @pytest.fixture
 def folder(store: Path) -> Path:
     return models_folder.resolve(store, "tiny")
-
-
-@pytest.fixture
-def client(store: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(models=store, preload=False))) as client:
-        yield client
 
 
 def add(folder: Path, name: str, data: bytes) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -16,7 +15,7 @@ from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from tests.app.conftest import Serve
 from tests.app.support.bundles import list_folder, make_archive, repack
-from tests.app.support.services import refusal_detail
+from tests.app.support.services import predict, refusal_detail
 from tests.conftest import picture, png
 from tests.support.waiting import eventually
 
@@ -24,27 +23,8 @@ ZIP = {"Content-Type": "application/zip"}
 Images = dict[str, list[bytes]]
 
 
-@pytest.fixture
-def app(store: Path, tmp_path: Path) -> FastAPI:
-    return create_app(Settings(models=store, history=tmp_path / "history"))
-
-
-@pytest.fixture
-def client(app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(app) as client:
-        yield client
-
-
 def upload(client: TestClient, data: bytes, category: str = "tiny") -> httpx2.Response:
     return client.post(f"/v1/models/{category}/versions", content=data, headers=ZIP)
-
-
-def serving(client: TestClient) -> str:
-    """The version that a prediction gets."""
-    response = client.post("/v1/models/tiny/predict?store=false", content=png(picture(1)))
-    assert response.status_code == 200, response.text
-    version: str = response.json()["model"]["version"]
-    return version
 
 
 def acts(client: TestClient) -> list[tuple[str, str, str]]:
@@ -64,7 +44,8 @@ class TestUpload:
         assert response.headers["Location"] == "/v1/models/tiny/versions/v2"
         found = client.get(response.headers["Location"]).json()
         assert (found["version"], found["active"], found["loaded"]) == ("v2", False, False)
-        assert models_folder.active_version(store, "tiny") == before == serving(client)
+        assert models_folder.active_version(store, "tiny") == before
+        assert predict(client, png(picture(1)))["model"]["version"] == before
         bundle.verify(store / "tiny" / "v2")
         assert acts(client) == [("model.upload", "tiny", "begun"), ("model.upload", "tiny", "done")]
 
@@ -156,12 +137,10 @@ class TestHostile:
 
 
 class TestInterrupted:
-    def test_an_upload_that_is_aborted_leaves_nothing(
-        self, app: FastAPI, store: Path, serve_http: Serve
-    ) -> None:
+    def test_an_upload_that_is_aborted_leaves_nothing(self, store: Path, serve_http: Serve) -> None:
         data = make_archive(store, "v2")
         before = list_folder(store)
-        with serve_http(app) as url:
+        with serve_http(create_app(Settings(models=store))) as url:
             for sent in (0, 100, len(data) // 2, len(data) - 1):
                 host, port = url.removeprefix("http://").split(":")
                 with socket.create_connection((host, int(port))) as connection:

@@ -8,6 +8,8 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
+from tests.app.conftest import history_of
+from tests.app.history.rows import add
 
 
 def create_service(models: Path, **settings: Any) -> TestClient:
@@ -21,6 +23,32 @@ def predict(client: TestClient, image: bytes, **query: str) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
+
+
+def read_json(client: TestClient, path: str, **query: Any) -> dict[str, Any]:
+    """Return the answer to a request that must succeed."""
+    response = client.get(path, params=query)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def inspect_and_review(
+    client: TestClient, image: bytes, verdict: str | None, kind: str | None = None, **query: str
+) -> str:
+    """Inspect an image, review it if there is a verdict, and return the inspection's id."""
+    identifier: str = predict(client, image, store="true", **query)["inspection_id"]
+    path = f"/v1/inspections/{identifier}"
+    assert client.get(path).status_code == 200  # it is in the history
+    if verdict is not None:
+        review = {"verdict": verdict, "kind": kind, "expected_revision": 0}
+        assert client.post(f"{path}/reviews", json=review).status_code == 201
+    return identifier
+
+
+def keep(client: TestClient, *rows: dict[str, Any]) -> None:
+    """Add rows to the history of a service."""
+    add(history_of(client).database, *rows)
 
 
 def list_actions(

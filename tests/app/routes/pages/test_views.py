@@ -12,6 +12,7 @@ from flows.fastflow.bundle.bundle import read_manifest
 from tests.app.conftest import Keyed
 from tests.app.routes.pages.rows import add, answered
 from tests.app.support.guard import assert_problem
+from tests.app.support.services import inspect_and_review
 from tests.conftest import picture
 
 NAMES = ("thumbnail", "picture", "overlay", "large-picture", "large-overlay")
@@ -23,16 +24,10 @@ def upload(size: tuple[int, int], kind: str) -> bytes:
     return file.getvalue()
 
 
-def inspected(service: TestClient, data: bytes) -> str:
-    answer = service.post("/v1/models/tiny/predict", content=data, headers={"Content-Type": "image/png"})
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["inspection_id"])
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_every_view_is_a_jpeg_whatever_came(service: TestClient, name: str, kind: str) -> None:
-    identifier = inspected(service, upload((96, 64), kind))
+    identifier = inspect_and_review(service, upload((96, 64), kind), None)
     response = service.get(f"/inspections/{identifier}/{name}.jpg")
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "image/jpeg"
@@ -41,7 +36,7 @@ def test_every_view_is_a_jpeg_whatever_came(service: TestClient, name: str, kind
 
 
 def test_never_changes_and_is_not_sent_twice(service: TestClient) -> None:
-    path = f"/inspections/{inspected(service, upload((64, 64), 'PNG'))}/thumbnail.jpg"
+    path = f"/inspections/{inspect_and_review(service, upload((64, 64), 'PNG'), None)}/thumbnail.jpg"
     first = service.get(path)
     assert "immutable" in first.headers["Cache-Control"]
     again = service.get(path, headers={"If-None-Match": first.headers["ETag"]})
@@ -70,6 +65,6 @@ def test_typical_image_is_the_golden_one_of_middle_score(
         difference = np.asarray(image, float) - np.asarray(middle.convert("RGB"), float)
     assert np.abs(difference).mean() < 10  # as a JPEG
     assert service.get(address, headers={"If-None-Match": response.headers["ETag"]}).status_code == 304
-    page = service.get(f"/inspections/{inspected(service, upload((64, 64), 'PNG'))}").text
+    page = service.get(f"/inspections/{inspect_and_review(service, upload((64, 64), 'PNG'), None)}").text
     assert f'href="{address}"' in page
     assert_problem(service.get("/models/tiny/versions/none/typical.jpg"), 404, "unknown-model")
