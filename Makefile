@@ -96,12 +96,12 @@ hooks: $(VENV)/.installed-dev $(VENV)/.installed-tools
 	$(BIN)/pre-commit install
 
 # One file for all supported Pythons and systems: uv writes markers where they differ. torch and what belongs to
-# it stay out, because builds for CPU and CUDA have different versions.
+# it stay out, because builds for CPU and CUDA have different versions. Ray needs a package that has pre-releases only.
 UNPINNED := torch|torchvision|triton|nvidia-.*|cuda-.*|setuptools
 constraints: $(VENV)/.installed-tools
 	printf '%s\n' $(TOOLS) | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-		--fork-strategy fewest --prerelease disallow --no-annotate --custom-compile-command 'make constraints' \
-		$(if $(UPGRADE),--upgrade) --extra dev -o constraints.txt pyproject.toml -
+		--fork-strategy fewest --prerelease if-necessary --no-annotate --custom-compile-command 'make constraints' \
+		$(if $(UPGRADE),--upgrade) --extra dev --extra ray -o constraints.txt pyproject.toml -
 	sed -i.bak -E '/^($(UNPINNED))==/d' constraints.txt && rm constraints.txt.bak
 
 bench: $(VENV)/.installed-dev $(if $(ANOMALIB_PYTHON),,.bench-venv/.installed)
@@ -144,7 +144,7 @@ endef
 # The tests start servers from these programs, drive the browser and run the page's scripts with node. Where a
 # program is missing, its tests are skipped.
 programs:
-	$(call provide,postgresql mosquitto nginx chromium nodejs)
+	$(call provide,postgresql mosquitto nginx chromium nodejs redis-server)
 
 clean:
 	rm -rf $(VENV) .venv-lowest .bench-venv build dist site .cache .pytest_cache .mypy_cache .ruff_cache \

@@ -32,6 +32,9 @@ class Cluster:
         """Make the project's client, which sends its requests to nginx."""
         return Client(self.url, self.key, ca=self.tls.certificate, patience=patience)
 
+    def journals(self) -> list[Path]:
+        return [server.history / "journal" for server in self.servers]
+
 
 @contextmanager
 def cluster(

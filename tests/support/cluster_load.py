@@ -4,25 +4,41 @@ import hashlib
 import itertools
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import isclose
+from pathlib import Path
+from typing import Protocol
 
 import httpx
 from sqlalchemy import func, select
 
 from app.client.errors import FlowGaugeError
 from app.client.sync import Client
+from app.database.engine import Database
 from app.database.shared_tables import idempotency_claims
 from app.database.tables import events, inspections
 from app.errors.problems import TYPES
 from app.schemas.events import ReviewEvent
-from tests.support.cluster import Cluster
 from tests.support.fleet import Fleet, unique
 from tests.support.waiting import eventually
+
+
+class Servers(Protocol):
+    """Servers that share one history."""
+
+    @property
+    def database(self) -> Database: ...
+
+    def client(self) -> Client:
+        """Make the project's client, which sends its requests to any of them."""
+
+    def journals(self) -> list[Path]:
+        """Return the folders in which their inspections wait."""
 
 
 @dataclass
@@ -33,16 +49,18 @@ class Load:
         prefix: of the idempotency keys.
         scores: of each category and version, by image of the fleet; without them scores are not checked.
         answered: idempotency key and image's SHA-256 of each answered inspection.
+        served: when each of them was first sent (monotonic), its category and version.
         faults: answers that no client should get.
         refusals: number of refusals by type of problem, or by status if they are nginx's.
     """
 
-    cluster: Cluster
+    cluster: Servers
     fleet: Fleet
     clients: int = 6
     prefix: str = "P"
     scores: Mapping[tuple[str, str], Sequence[float]] = field(default_factory=dict)
     answered: dict[str, tuple[str, str]] = field(default_factory=dict)
+    served: list[tuple[float, str, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -76,7 +94,7 @@ class Load:
                 image = self.fleet.images[number % len(self.fleet.images)]
                 if number % 8:  # others share the file of their image
                     image = unique(image, number)
-                key = f"{self.prefix}-{number}"
+                key, begun = f"{self.prefix}-{number}", time.monotonic()
                 try:
                     answer = client.inspect(category, image, idempotency_key=key)
                 except FlowGaugeError as error:
@@ -86,10 +104,8 @@ class Load:
                 # The engines of the service and of the fleet round differently.
                 if expected and not isclose(answer.score, expected[number % len(expected)], rel_tol=1e-3):
                     self.faults.append(f"a wrong score: {answer.score} for {answer.inspection_id}")
-                self.answered[answer.inspection_id] = (
-                    f"{self.prefix}-{number}",
-                    hashlib.sha256(image).hexdigest(),
-                )
+                self.answered[answer.inspection_id] = key, hashlib.sha256(image).hexdigest()
+                self.served.append((begun, category, answer.model.version))
                 self._answers.release()
 
     def _note_refusal(self, response: httpx.Response) -> None:
@@ -108,7 +124,7 @@ class Load:
             self.faults.append(f"{response.status_code} {response.text[:300]}")
 
 
-def require_each_once(two: Cluster, load: Load) -> None:
+def require_each_once(two: Servers, load: Load) -> None:
     """Require each answered inspection in the history once, with its files, key and event.
 
     No key may have two inspections, and all readers must get the events in one order.
@@ -128,20 +144,25 @@ def require_each_once(two: Cluster, load: Load) -> None:
             assert client.score_map(identifier).startswith(b"\x93NUMPY")
 
 
-def _nothing_waits(two: Cluster) -> bool:
+def _nothing_waits(two: Servers) -> bool:
     """Tell if the inspections of all servers are filed, and their keys free."""
     with two.database.read() as connection:
         claims = connection.scalar(select(func.count()).select_from(idempotency_claims))
-    journals = (server.history / "journal" for server in two.servers)
-    return not claims and not any(path.stat().st_size for folder in journals for path in folder.iterdir())
+    return not claims and not any(
+        path.stat().st_size for folder in two.journals() for path in folder.iterdir()
+    )
 
 
 class Listener:
-    """A thread that reads the ids of all events, of a server or of nginx, up to the first review."""
+    """A thread that reads the ids of all events up to the first review.
 
-    def __init__(self, two: Cluster, url: str) -> None:
+    Args:
+        client: of the servers; it connects again when its stream ends.
+    """
+
+    def __init__(self, client: Client) -> None:
         self.ids: list[str] = []
-        self._thread = threading.Thread(target=self._read, args=[two, url], daemon=True)
+        self._thread = threading.Thread(target=self._read, args=[client], daemon=True)
         self._thread.start()
 
     def all_ids(self) -> list[str]:
@@ -150,9 +171,8 @@ class Listener:
         assert not self._thread.is_alive(), "the review did not arrive"
         return self.ids
 
-    def _read(self, two: Cluster, url: str) -> None:
-        ca = two.tls.certificate if url.startswith("https") else None
-        with Client(url, two.key, ca=ca, patience=120) as client, suppress(FlowGaugeError):
+    def _read(self, client: Client) -> None:
+        with client, suppress(FlowGaugeError):
             for event in client.events(after="beginning"):
                 self.ids.append(event.id)
                 if isinstance(event.data, ReviewEvent):

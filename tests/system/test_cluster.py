@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.client.sync import Client
 from tests.support.cluster import cluster
 from tests.support.cluster_load import Listener, Load, require_each_once
 from tests.support.fleet import Fleet
@@ -27,7 +28,7 @@ def test_kills_lose_no_answer_and_double_none(
 ) -> None:
     rng = random.Random(0)
     with postgres.database() as url, cluster(tmp_path / "work", small_fleet.models, url, s3_url) as two:
-        listeners = [Listener(two, two.url)]
+        listeners = [Listener(two.client())]
         load = Load(two, small_fleet)
         with load.running():
             for number in range(2 * KILLS):
@@ -39,7 +40,7 @@ def test_kills_lose_no_answer_and_double_none(
         require_each_once(two, load)
         with two.client() as client:
             client.review(next(iter(load.answered)), "good", expected_revision=0)
-        listeners += [Listener(two, server.url) for server in two.servers]
+        listeners += [Listener(Client(server.url, two.key, patience=120)) for server in two.servers]
         first, *others = (listener.all_ids() for listener in listeners)
         assert len(first) == len(set(first)) > len(load.answered)
         assert others == [first, first]
