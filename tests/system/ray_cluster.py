@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,22 +24,28 @@ class Cluster:
 
     Attributes:
         address: of the head.
+        dashboard: its port on the head; None for no dashboard.
         environment: of the cluster's commands.
         root: of each node's files.
         nodes: processes of `ray start`.
     """
 
     address: str
+    dashboard: int | None
     environment: dict[str, str]
     root: Path
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start_node(self) -> None:
-        """Start another node, or the head."""
+    def start_node(self, *, head: bool = False) -> None:
+        """Start another node, or the head, which is the first one or takes its place."""
         number = len(self.nodes)
         port = self.address.partition(":")[2]
-        head = ["--head", f"--port={port}", "--include-dashboard=false"]
-        place = [f"--address={self.address}"] if number else head
+        shown = (
+            ["--include-dashboard=false"]
+            if self.dashboard is None
+            else [f"--dashboard-port={self.dashboard}"]
+        )
+        place = ["--head", f"--port={port}", *shown] if head else [f"--address={self.address}"]
         own = [f"--temp-dir={self.root / str(number)}", "--node-ip-address=127.0.0.1", "--num-cpus=1"]
         log = self.root / f"node{number}.log"
         with log.open("w") as file:
@@ -74,16 +80,24 @@ class Cluster:
 
 
 @contextmanager
-def cluster(nodes: int) -> Iterator[Cluster]:
-    """Run a cluster of nodes."""
+def cluster(
+    nodes: int, variables: Mapping[str, str] | None = None, dashboard: int | None = None
+) -> Iterator[Cluster]:
+    """Run a cluster of nodes.
+
+    Args:
+        variables: further ones of its environment.
+        dashboard: port of the dashboard, which `serve deploy` needs.
+    """
     # Short, since paths of sockets lie in it.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as root:
         holder, port = reserved_port()
         secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
-        made = Cluster(f"127.0.0.1:{port}", {**environment(), **secret, "HOME": root}, Path(root))
+        own = {**environment(), **secret, **(variables or {}), "HOME": root}
+        made = Cluster(f"127.0.0.1:{port}", dashboard, own, Path(root))
         try:
-            for _ in range(nodes):
-                made.start_node()
+            for number in range(nodes):
+                made.start_node(head=number == 0)
             yield made
         finally:
             for number in range(len(made.nodes)):

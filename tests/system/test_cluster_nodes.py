@@ -37,7 +37,7 @@ class Line:
         self.thread.start()
 
     def _run(self) -> None:
-        with self._service.client() as client:
+        with self._service.http() as client:
             for i in itertools.count(self._number * 25):
                 category, image = self._made.categories[i % 100], i % len(self._made.images)
                 while (answer := self._send(client, category, image, f"{self._number}-{i}")) is None:
@@ -104,5 +104,5 @@ def test_node_killed_and_node_added_under_load(tmp_path: Path, postgres: Postgre
         assert all(len(seen) == 1 for seen in scores.values())
         ids = [answer["inspection_id"] for _, _, answer in answers]
         assert len(set(ids)) == len(ids)
-        with service.client() as client:
+        with service.http() as client:
             assert {client.get(f"/v1/inspections/{one}").status_code for one in ids} == {200}
