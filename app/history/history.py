@@ -230,7 +230,7 @@ class History:
         if self._claims is None:
             self._writer.wake()
         else:
-            self._writer.on_failure = self._claims.renew
+            self._writer.on_waiting = self._claims.renew
             self._writer.run(partial(self._file_left_over, self._claims, clock.new_id()))
 
     def _file_left_over(self, claims: IdempotencyClaims, token: str) -> None:

@@ -2,7 +2,7 @@
 
 A server claims a key before the inspection. The claim ends in the transaction that files the inspection, or
 when the request fails. The claims of a killed server end once its next start has filed its journal; if it
-does not come back, they expire. A server whose journal waits, as for a store that is away, renews its claims.
+does not come back, they expire. A server renews its claims while its journal waits.
 """
 
 import uuid

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import insert, select
 from sqlalchemy.exc import DataError, IntegrityError
@@ -27,6 +27,7 @@ T = TypeVar("T")
 Rows = Sequence[dict[str, Any]]
 
 _MIN_DELAY, _MAX_DELAY = 0.2, 10.0  # seconds between attempts
+_WAITING_SECONDS: Final = 30.0
 
 
 class HistoryWriter:
@@ -41,7 +42,7 @@ class HistoryWriter:
         filed: bytes of the journal's records that are stored and announced to the callbacks.
         failure: reason why inspections cannot be stored now; None if they can.
         database_is_away: true if the database did not answer since the last success.
-        on_failure: called in the thread after an attempt that failed for another reason.
+        on_waiting: called in the thread, twice a minute while records wait and the database answers.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class HistoryWriter:
         self.filed = 0
         self.failure: str | None = None
         self.database_is_away = False
-        self.on_failure: Callable[[], None] = lambda: None
+        self.on_waiting: Callable[[], None] = lambda: None
+        self._next_waiting = 0.0  # of the monotonic clock
         self._thread = ThreadPoolExecutor(1, "history")
         self._delay = 0.0
         self._retry: threading.Timer | None = None
@@ -113,16 +115,22 @@ class HistoryWriter:
             )
             self.database_is_away = isinstance(error, DatabaseUnavailable)
             self.failure = f"{type(error).__name__}: {error}"
-            if not self.database_is_away:
-                with suppress(DatabaseUnavailable):
-                    self.on_failure()
+            self._announce_waiting()
             if self._retry is None:
                 self._retry = threading.Timer(self._delay, self._try_again)
                 self._retry.daemon = True
                 self._retry.start()
             return False
         self._delay = 0.0
+        self._announce_waiting()
         return True
+
+    def _announce_waiting(self) -> None:
+        now = time.monotonic()
+        if self._journal.backlog and not self.database_is_away and now >= self._next_waiting:
+            with suppress(DatabaseUnavailable):
+                self.on_waiting()
+                self._next_waiting = now + _WAITING_SECONDS
 
     def _try_again(self) -> None:
         def attempt() -> None:

@@ -1,6 +1,6 @@
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -209,6 +209,35 @@ async def test_waiting_journal_keeps_its_keys(
                     await b.send(keyed())
             await a.history.wait_until_filed()
             assert await b.send(keyed()) == a.kept()[0]
+
+
+async def test_long_backlog_keeps_its_keys(
+    postgres: Postgres, tmp_path: Path, keyed: Callable[..., HistoryEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal is filed without a failure, for longer than a claim lasts."""
+    batches, go_on = threading.Semaphore(0), threading.Semaphore(0)
+    store_all = InspectionFiles.store_all
+
+    def store_slowly(files: InspectionFiles, some: Mapping[str, bytes]) -> None:
+        batches.release()
+        assert go_on.acquire(timeout=60)
+        store_all(files, some)
+
+    with postgres.database() as url:
+        async with opened(at(tmp_path / "a", url)) as a, opened(at(tmp_path / "b", url)) as b:
+            monkeypatch.setattr(InspectionFiles, "store_all", store_slowly)
+            monkeypatch.setattr(idempotency, "_WAIT_SECONDS", 0)
+            await a.send(keyed("first"))
+            assert await asyncio.to_thread(batches.acquire, timeout=60)
+            await a.send(keyed())
+            age_claims(a.history)
+            go_on.release()
+            assert await asyncio.to_thread(batches.acquire, timeout=60)
+            try:
+                with pytest.raises(Problem, match="Another server"):
+                    await b.send(keyed())
+            finally:
+                go_on.release(2)
 
 
 async def test_keys_of_a_server_that_stays_away_expire(
