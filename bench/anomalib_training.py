@@ -32,7 +32,6 @@ class EpochTimes(Callback):  # type: ignore[misc, unused-ignore]
             self._mark()
 
     def on_train_epoch_end(self, *_: Any) -> None:
-        """Record the end of an epoch."""
         self._mark()
 
     def _mark(self) -> None:

@@ -37,7 +37,6 @@ class Ratio:
 
     @property
     def row(self) -> list[str]:
-        """Row in the table of ratios."""
         return [self.what, f"{self.median:.2f}", f"{min(self.values):.2f} to {max(self.values):.2f}"]
 
 
@@ -126,7 +125,6 @@ class Report:
 
 
 def figures_table(figures: Figures) -> Table:
-    """Build a table of named figures."""
     rows = [[name, json.dumps(value).strip("{}").replace('"', "")] for name, value in figures.items()]
     return Table("Figures", ["figure", "value"], rows)
 

@@ -64,9 +64,6 @@ def train_each(
     Args:
         configs: settings by category, in the order of training.
         resume: skip finished categories and continue the stopped one; active versions stay active.
-
-    Returns:
-        One result per category, in order.
     """
     backbones = BackboneLoader(models / BACKBONES)
     results = [CategoryResult(category, "not begun") for category in configs]

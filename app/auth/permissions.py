@@ -22,7 +22,6 @@ PERMISSIONS = {
 
 
 def roles(permission: Permission) -> list[Role]:
-    """The roles that have a permission."""
     return [role for role, has in PERMISSIONS.items() if permission in has]
 
 

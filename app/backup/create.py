@@ -84,8 +84,6 @@ def create_snapshot(settings: Settings, folder: BackupFolder) -> tuple[str, int]
 
 
 class _SnapshotWriter:
-    """Writer of one snapshot."""
-
     def __init__(self, history: Path, models: Path, folder: BackupFolder, database: Database) -> None:
         self._history = history
         self._models = models
@@ -138,7 +136,6 @@ class _SnapshotWriter:
         """Copy the files below a folder.
 
         Args:
-            root: the folder.
             name: of the folder in the manifest.
             known: sha256 of files that never change, by path; files in the backup are not read again.
         """

@@ -199,11 +199,7 @@ class BackupFolder:
         """Delete all but the newest snapshots, then the objects that no remaining snapshot needs.
 
         Args:
-            keep: number of snapshots to keep.
             new: a snapshot to keep even if a wrong clock makes it look old.
-
-        Returns:
-            Names of the deleted snapshots.
 
         Raises:
             BackupError: a snapshot to keep cannot be read; nothing is deleted.

@@ -30,8 +30,6 @@ def restore_snapshot(settings: Settings, folder: BackupFolder, name: str) -> boo
     Args:
         settings: of the service, which must be stopped; history, database and models are used. History and
             database must be empty. A models folder that is not empty stays unchanged.
-        folder: the backup.
-        name: of the snapshot.
 
     Returns:
         True if the models were restored.

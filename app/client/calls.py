@@ -54,7 +54,6 @@ def inspect(category: str, image: Image, **options: Unpack[InspectOptions]) -> C
     """Inspect an image. Repeated attempts are inspected and kept once.
 
     Args:
-        category: of the model.
         image: bytes of a PNG, JPEG, BMP, TIFF or WEBP file, or its path.
         options: part_id, station, store and others, see `InspectOptions`.
 
@@ -155,7 +154,6 @@ def part(part_id: str, *, expect: int | None = None) -> Call[Part]:
     """Read the decision on a part: the worst of its images.
 
     Args:
-        part_id: of the part.
         expect: least number of images. The decision is None while fewer are kept and none is a REJECT. An
             image that could not be inspected is not kept.
     """

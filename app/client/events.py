@@ -88,10 +88,8 @@ class EventReader:
     """Reader of events across reconnections.
 
     Args:
-        query: the filter.
         patience: seconds of attempts, counted from the loss of a connection.
         timeout: seconds that the network may be silent; at least 30.
-        clock: monotonic seconds.
 
     Attributes:
         kinds: the class of each kind of event; others are left out.

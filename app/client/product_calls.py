@@ -87,7 +87,6 @@ def import_images(name: str, **what: Any) -> Call[ImportedImages]:
     """Add images of inspections, or of a folder on the server, 100 at a time.
 
     Args:
-        name: of the product.
         what: inspections (ids) or folder; label, kind; cursor, the `next_cursor` of the page before.
 
     Raises:

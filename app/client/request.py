@@ -51,7 +51,6 @@ class Call(Generic[T]):
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that are not None."""
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -23,7 +23,6 @@ class Attempts:
     Args:
         seconds: for all attempts; no pause starts that would end later.
         repeatable: the request may be sent again even if the server has already carried it out.
-        clock: monotonic seconds.
     """
 
     def __init__(

@@ -61,7 +61,6 @@ class Client(BaseClient):
         """Iterate over a product's images, the latest first.
 
         Args:
-            name: of the product.
             search: the filter: label, kind, excluded, finding (a kind of the data check, or "any").
         """
         for found in self._pages(partial(product_calls.image_page, name, search)):

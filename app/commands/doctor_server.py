@@ -25,11 +25,6 @@ def check_server(url: str, key: str | None, ca: Path | None) -> Iterator[Check]:
     """Check a server step by step, until a step fails that the others need.
 
     The server stores nothing of the images that are sent to its models.
-
-    Args:
-        url: of the server, such as https://inspection.plant.example:8000.
-        key: of the server, or None.
-        ca: PEM file of the authority that signed the server's certificate; None for the system's.
     """
     try:
         client = Client(url, key, ca=ca, patience=0)

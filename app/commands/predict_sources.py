@@ -17,8 +17,6 @@ _PATIENCE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class PredictResult:
-    """Result of one image."""
-
     score: float
     decision: str
     p_value: float

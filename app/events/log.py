@@ -117,9 +117,6 @@ def trim(connection: Connection, keep: int, limit: int) -> int:
     Args:
         keep: number of newest events to keep, at least 1: the next number follows the newest one's.
         limit: maximum number of events to delete now.
-
-    Returns:
-        The number of deleted events.
     """
     end = min(newest_number(connection) - keep, last_deleted(connection) + limit)
     connection.execute(delete(failed_deliveries).where(failed_deliveries.c.number <= end))

@@ -38,9 +38,6 @@ def ensure_identity(database: Database) -> str:
 def require_store(database: Database, store: Store | None, history: str) -> None:
     """Mark the store of a history at its first use, and refuse any other store, or none, later.
 
-    Args:
-        history: its identity.
-
     Raises:
         StoreError: the message says why.
         StoreUnavailable: the store does not answer.

@@ -86,7 +86,6 @@ class InspectionFiles:
     any thread may read.
 
     Args:
-        folder: of the history.
         store: in place of the folder.
 
     Raises:
@@ -118,11 +117,9 @@ class InspectionFiles:
                 yield [*self._store.list(folder)]
 
     def image_path(self, sha256: str) -> Path:
-        """Return the path of an image, which is in a folder."""
         return self._folder / image_name(sha256)
 
     def map_path(self, identifier: str) -> Path:
-        """Return the path of a map, which is in a folder."""
         return self._folder / map_name(identifier)
 
     def read_image(self, sha256: str) -> bytes | None:

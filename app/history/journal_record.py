@@ -47,7 +47,6 @@ class HistoryEntry:
     Args:
         row: columns of the table `inspections`, `features` as a list of numbers. Nullable columns may be
             missing; image_bytes, has_pictures, map_bytes, review_revision and verdict are set later.
-        image: the upload's bytes.
         score_map: anomaly scores, (h, w); stored as float16.
     """
 

@@ -58,7 +58,6 @@ def project(
     """Count past decisions, and the decisions that each position would have given.
 
     Args:
-        connection: database connection.
         where: selects inspections of one category.
         version: model version; scores of other versions are not comparable.
         precision: precision of the engine; scores of others are not comparable.

@@ -93,7 +93,6 @@ def estimate_rate(
     """Estimate the share of the parts with a verdict that get the wrong decision.
 
     Args:
-        counts: counts of all three decisions, as taken.
         verdict: verdict of the parts.
         projection: decisions by other thresholds; by default the taken decisions.
     """

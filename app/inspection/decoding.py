@@ -23,8 +23,6 @@ _PROBLEMS: Final[dict[type[image_errors.ImageError], ProblemName]] = {
 
 @dataclass(frozen=True)
 class DecodedUpload:
-    """A decoded upload."""
-
     size: tuple[int, int]  # (height, width) in pixels, after applying the EXIF orientation
     prepared: PreparedImage  # input of the model
     pixels: Pixels | None  # RGB (height, width, 3), if requested

@@ -17,7 +17,6 @@ class LingeringClose:
     The response is sent at once. Only its end, at which the server closes the connection, waits.
 
     Args:
-        app: the application.
         max_seconds: longest wait for the rest of the body.
     """
 

@@ -66,7 +66,6 @@ def place_of(image: Row[Any] | ProductImage) -> str:
 
 
 def name_of(image: Row[Any] | ProductImage, suffix: str) -> str:
-    """Return the name of an image in the layout."""
     return f"{part_prefix(image.part_id)}{image.sha256}.{suffix}"
 
 

@@ -152,7 +152,6 @@ class CalibrationFiles:
         """Replace or remove a calibration.
 
         Args:
-            target: its target.
             edit: gets the current calibration or None, and returns the new one or None to remove it; may
                 raise to refuse.
 

@@ -28,8 +28,6 @@ _MAX_MASKS: Final = 64  # per region; 16 MiB at 512 px
 
 
 class StoredRegion(Area):
-    """A region of interest as stored."""
-
     revision: int = Field(ge=1, description="of the settings, when it was last changed")
     _masks: dict[tuple[int, int], NDArray[np.bool_]] = PrivateAttr(default_factory=dict)
 

@@ -29,7 +29,6 @@ class FileCache(Generic[T]):
         """Return the parsed file, None if it does not exist; an unchanged file costs one stat call.
 
         Args:
-            path: the file.
             parse: raises OSError or ValueError if the file is damaged.
             root: a parent folder that must exist, because a lost network share is no missing file.
 

@@ -41,7 +41,6 @@ def unpack(path: Path, staging: Path, category: str, max_bytes: int) -> Manifest
     """Unpack the files that the manifest of an uploaded archive lists, without checking their hashes.
 
     Args:
-        path: the archive.
         staging: a folder; the bundle goes to <category>/<version> below it.
         category: required category of the bundle.
         max_bytes: limit of the unpacked size.

@@ -117,7 +117,6 @@ class Batcher:
         An image cancelled before its batch starts is never computed.
 
         Args:
-            detector: the model.
             prepared: from `detector.prepare`.
             region: the region of interest, (height, width) of its map; by default the whole map.
         """

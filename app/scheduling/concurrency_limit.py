@@ -14,7 +14,6 @@ class ConcurrencyLimit:
     event loop.
 
     Args:
-        limit: maximum number of holders.
         holders: their activity, for messages, such as "exports are being sent".
     """
 

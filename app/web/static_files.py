@@ -42,7 +42,6 @@ class StaticFiles(NamedTuple):
 
 @cache
 def static_files() -> StaticFiles:
-    """Read all files, once."""
     paths = sorted(path for folder in _FOLDERS for path in folder.iterdir() if path.suffix in _MEDIA_TYPES)
     files = {path.name: StaticFile(path.read_bytes(), _MEDIA_TYPES[path.suffix]) for path in paths}
     digest = hashlib.sha256(repr(files).encode())

@@ -19,8 +19,6 @@ _MAX_SETTINGS: Final = 20_000  # characters
 
 
 class CheckFinding(BaseModel):
-    """Finding of the data check."""
-
     severity: str
     kind: str
     message: str

@@ -38,7 +38,6 @@ class Options:
         ]  # fmt: skip
 
     def settings(self) -> Figures:
-        """Return the options that figures depend on."""
         return {
             "rounds": self.rounds,
             "seconds a turn": self.seconds,

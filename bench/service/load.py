@@ -34,7 +34,6 @@ class Exchange:
 
     @property
     def seconds(self) -> float:
-        """Duration."""
         return self.ended - self.begun
 
     @property

@@ -89,9 +89,7 @@ class Detector:
         calibrator: the bundle's own calibration for this engine, or else the fallback.
 
     Args:
-        manifest: manifest of the bundle.
         sha256: sha256 of the manifest's file.
-        scorer: the model.
         fallback: later calibration for a bundle without one for the scorer's precision.
 
     Raises:
@@ -172,7 +170,6 @@ class Detector:
         """Inspect images, (H, W, 3) uint8 RGB of any sizes, as one batch.
 
         Args:
-            images: the images.
             regions: per image the mask of a region of interest or None, see `Scorer.score_features`.
         """
         return self.predict_prepared([self.prepare(image) for image in images], regions)
@@ -279,9 +276,7 @@ def bundle_calibrator(manifest: Manifest, sha256: str, precision: Precision) -> 
     """Return a bundle's own calibration for a precision; None if it has none.
 
     Args:
-        manifest: manifest of the bundle.
         sha256: sha256 of the manifest's file.
-        precision: precision of the engine.
     """
     calibration = manifest.calibration_of(precision)
     if calibration is None:

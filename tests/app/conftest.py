@@ -102,7 +102,6 @@ class Keyed:
 
     @property
     def database(self) -> Database:
-        """The history's."""
         history: History = self.app.state.history
         return history.database
 

@@ -60,7 +60,6 @@ class Site:
 
     @property
     def url(self) -> str:
-        """Where it is."""
         return self.server.url
 
     def key(self, role: Role, name: str, *categories: str) -> str:

@@ -114,7 +114,6 @@ class FitConfig(_Section):
     threads: int = Field(default=2, ge=1, description="CPU threads; results depend on it in the last digits")
 
     def epochs_for(self, images: int) -> int:
-        """Compute the number of epochs for `images` images."""
         return self.epochs or math.ceil(self.steps / self.batches_of(images))
 
     def batches_of(self, images: int) -> int:

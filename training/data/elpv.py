@@ -57,9 +57,6 @@ def lay_out(out: Path) -> Path:
 
     The folder appears complete or not at all; a second call changes nothing.
 
-    Returns:
-        The category's folder.
-
     Raises:
         DatasetError: the package is not installed or not as expected, or the folder exists and
             holds something else.

@@ -17,7 +17,6 @@ def shrink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def encode_webp(rgb: NDArray[np.uint8]) -> bytes:
-    """Encode an image as WebP."""
     done, data = cv2.imencode(
         ".webp", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, _QUALITY]
     )

@@ -100,9 +100,6 @@ def planar_and_radial(*, side: int = 190) -> bytes:
     """Draw a normal and a uniform density under planar and radial flows of growing depth.
 
     After Rezende and Mohamed 2015, arXiv 1505.05770, Figure 1, which shows the same with other parameters.
-
-    Returns:
-        A PNG file.
     """
     bases: dict[str, LogProb] = {"standard normal": standard_normal_log_prob, "uniform": uniform_log_prob}
     families: dict[str, Sequence[Transform]] = {
@@ -148,9 +145,6 @@ def learned_densities(
 
     From the top: the target's density, the learned density in the same colours, samples of the target,
     samples of the flow. A column's colours end at the target's highest density in the drawing.
-
-    Returns:
-        A PNG file.
     """
     columns = len(results)
     panel = max(1.5, min(2.6, 13.6 / columns))

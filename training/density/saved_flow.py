@@ -49,8 +49,6 @@ class SavedFlowError(ValueError):
 
 @dataclass(frozen=True)
 class SavedFlow:
-    """A flow read from disk."""
-
     flow: Flow
     record: FlowRecord
 

@@ -43,8 +43,6 @@ _MAX_FOLDERS = 10  # listed in a message
 
 @dataclass(frozen=True)
 class EvaluatedVersion:
-    """The evaluation of one version."""
-
     bundle: Path
     folder: Path
     evaluation: Evaluation

@@ -51,7 +51,6 @@ def calibrate(
     `flows.fastflow.calibration.calibrator.calibrate`.
 
     Args:
-        scorer: a scorer that describes.
         target_fpr: share of good parts that may be rejected.
         sample_bits: see `decoder.decode_image`.
 

@@ -52,9 +52,6 @@ def publish_version(
         run: the run; its folder holds settings, metrics and data check.
         descriptions: descriptions of the run's images; None for a starter, which cannot learn from reviews.
 
-    Returns:
-        The bundle's directory.
-
     Raises:
         DatasetError: an image's file is gone or was changed since; it is named.
         BundleError: the bundle cannot be loaded.

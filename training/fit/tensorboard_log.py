@@ -33,7 +33,6 @@ class TensorBoardLog:
         self._writer = SummaryWriter(str(folder), purge_step=0)
 
     def epoch(self, row: EpochMetrics) -> None:
-        """Write one epoch."""
         parts = {"fit": row.fit_nll, "held_out": row.held_out_nll, "validation": row.validation_nll or []}
         for part, losses in parts.items():
             if losses:

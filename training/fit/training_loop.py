@@ -100,7 +100,6 @@ def fit_statistics(head: Head, features: Features, rows: NDArray[Any], device: t
 
     Args:
         features: per scale (N, C_i, H_i, W_i).
-        rows: rows of the features to fit.
 
     Raises:
         FitError: a feature is not finite.
@@ -224,7 +223,6 @@ def _with_noise(maps: Sequence[Tensor], deviation: float, generator: torch.Gener
 
 
 def resolve_precision(precision: Literal["auto", Precision], device: torch.device) -> Precision:
-    """Resolve `fit.precision` on a device."""
     if precision != "auto":
         return precision
     return "bfloat16" if supports_bfloat16(device) else "float32"

@@ -71,10 +71,8 @@ class Folder:
     Names that begin with a dot, symbolic links, a disk's lost+found and the watcher's own files are skipped.
 
     Args:
-        root: the folder.
         patterns: of names, in any case; None for all files.
         settle: seconds without a change after which a file is complete; ten times as many if it is empty.
-        clock: monotonic seconds.
 
     Attributes:
         closed: subfolders that could not be read in the last look, with their errors.

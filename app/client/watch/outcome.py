@@ -47,9 +47,6 @@ class ImageOutcome:
             folder: may be on another disk. If its name is used by another image, the start of the image's
                 sha256 is added.
 
-        Returns:
-            The image's new path.
-
         Raises:
             OSError: nothing is lost; try again.
         """

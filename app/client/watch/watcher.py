@@ -49,11 +49,8 @@ class Watcher:
     """Watcher of a folder.
 
     Args:
-        client: of the server.
-        job: its settings.
         report: called with the result of each image.
         say: called with the reason if an image, or all of them, must wait.
-        clock: monotonic seconds.
 
     Raises:
         OSError: the folder cannot be written to, another watcher uses it, or it has images that an earlier

@@ -213,7 +213,6 @@ class Delivery:
         await self._or_stop(asyncio.sleep(seconds))
 
     async def _or_stop(self, awaitable: Coroutine[Any, Any, None]) -> None:
-        """Wait for an awaitable or for the stop."""
         tasks = [asyncio.create_task(awaitable), asyncio.create_task(self._stopping.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -137,7 +137,6 @@ class FeatureExtractor(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device that the maps are computed on."""
         return self.offset.device
 
     @property

@@ -116,7 +116,6 @@ class RecordedBackbone:
 
 
 def record_backbone(backbone: FrozenBackbone) -> manifest.Backbone:
-    """Create a backbone's entry in a manifest."""
     return manifest.Backbone(
         name=backbone.name,
         weights_sha256=backbone.weights_sha256,
@@ -141,7 +140,6 @@ def describe_difference(backbone: FrozenBackbone, record: manifest.Backbone) -> 
 
 
 def matches_manifest(backbone: FrozenBackbone, bundle: manifest.Manifest) -> bool:
-    """Check that a backbone is the one of a bundle."""
     return (
         backbone.name == bundle.backbone.name
         and backbone.weights_sha256 == bundle.backbone.weights_sha256

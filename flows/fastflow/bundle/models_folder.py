@@ -51,12 +51,10 @@ class ModelConflictError(BundleError):
 
 
 def is_category(name: str) -> bool:
-    """Check the name of a category."""
     return name != BACKBONES and _CATEGORY.fullmatch(name) is not None
 
 
 def is_version(name: str) -> bool:
-    """Check the name of a version."""
     # Files beside the versions end in .json, such as the settings of a category.
     return (
         name not in (ACTIVE, CALIBRATIONS)

@@ -25,9 +25,6 @@ def publish(
 ) -> Path:
     """Write a bundle under a temporary name and rename it into place, see `bundle.write`.
 
-    Returns:
-        The bundle's directory.
-
     Raises:
         BundleError: a name is not allowed.
         ModelConflictError: the version exists.
@@ -40,9 +37,6 @@ def publish(
 
 def move_into_place(staged: Path, models: Path, manifest: Manifest) -> Path:
     """Rename a complete bundle, on the same disk, to the category and version of its manifest.
-
-    Returns:
-        The bundle's directory.
 
     Raises:
         BundleError: a name is not allowed.

@@ -133,7 +133,6 @@ class Thresholds:
     review: float | None
 
     def decide(self, score: float) -> Decision:
-        """Decide about a score."""
         if score > self.reject.reject:
             return "REJECT"
         return "REVIEW" if self.review is not None and score > self.review else "PASS"
@@ -189,13 +188,11 @@ class Calibrator:
         return self.threshold_at(self.target_fpr)
 
     def threshold_at(self, target_fpr: float) -> ConformalThreshold:
-        """Compute the threshold for a rate."""
         threshold = conformal.compute_threshold(self.scores, target_fpr)
         return replace(threshold, certified=False) if self.calibration.cross_fitted else threshold
 
     @cached_property
     def default_thresholds(self) -> Thresholds:
-        """Thresholds at the default rates."""
         return self.thresholds(None, self.review_fpr)
 
     def thresholds(self, target_fpr: float | None, review_fpr: float | None) -> Thresholds:

@@ -53,7 +53,6 @@ class Engine(Protocol):
         """Prepare a head, which must not change afterwards.
 
         Args:
-            head: the head.
             describes: see `FusedHead`.
         """
 
@@ -108,7 +107,6 @@ def pick_engine(
 
     Args:
         precision: precision of the scores; one that contains an engine's name needs no `kind`.
-        device: device to compute on.
         kind: "auto" is OpenVINO, if it is installed, for float32 on a CPU, and torch otherwise.
         cache: folder that keeps converted backbones for the next start.
 

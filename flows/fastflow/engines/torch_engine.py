@@ -26,7 +26,6 @@ class TorchEngine:
     Args:
         precision: precision of convolutions, except for a backbone's first layers. bfloat16 has 8 bits of
             precision and half the memory traffic; energies and scores are always float32.
-        device: device of the extractor and the heads.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -37,15 +36,12 @@ class TorchEngine:
         self.name = f"torch-{device.type}-{precision}"
 
     def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> "_TorchBackbone":
-        """See `Engine`."""
         return _TorchBackbone(extractor.layers(), input_size, self.precision)
 
     def head(self, head: Head, *, describes: bool = False) -> "_TorchHead":
-        """See `Engine`."""
         return _TorchHead(FusedHead(head, describes=describes), self.precision, self.device)
 
     def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[PixelPlanes]]:
-        """See `Engine`."""
         return partial(pixel_planes, rule=rule, size=size)
 
 

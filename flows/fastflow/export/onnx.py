@@ -72,7 +72,6 @@ def export_onnx(detector: Detector, path: Path) -> None:
     are `score` (N,) and `map` (N, H, W). The file's metadata hold the thresholds.
 
     Args:
-        detector: the model, on the CPU, in float32.
         path: path of the file; an existing file is replaced.
 
     Raises:

@@ -28,7 +28,6 @@ def replacing(path: Path, *, sync: bool, via: Path | None = None) -> Iterator[Pa
     """Yield a temporary path to write to, and rename it into place unless an error is raised.
 
     Args:
-        path: the file.
         sync: flush the file to the disk before the rename: a power cut then leaves the old or the new
             content, and never an empty file.
         via: folder on the same disk for the temporary file; None for the file's own.

@@ -20,7 +20,6 @@ class TileBlender:
     Args:
         layout: positions of the tiles.
         scales: S, energies per pixel.
-        device: device to compute on.
     """
 
     def __init__(self, layout: TileLayout, scales: int, device: torch.device) -> None:

@@ -38,7 +38,6 @@ class TileLayout:
     shrink: Shrink
 
     def __len__(self) -> int:
-        """Number of tiles."""
         return len(self.tops) * len(self.lefts)
 
     @property
@@ -104,7 +103,6 @@ def compute_layout(
     """Compute the layout of an image.
 
     Args:
-        geometry: settings of the model.
         image_size: (H, W) of the image.
         input_size: (height, width) of a tile.
         strides: strides of the backbone's maps. Tiles begin at multiples of all of them if possible, so

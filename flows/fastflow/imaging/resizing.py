@@ -26,7 +26,6 @@ def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area"
     are interpolated bilinearly, after the others became shorter.
 
     Args:
-        image: the image.
         size: (height, width) of the result.
         shrink: method by which a side becomes shorter.
 

@@ -40,7 +40,6 @@ class Scorer:
         extractor: the frozen backbone; may be shared.
         head: the category's head, on the same device.
         input_size: (height, width) of the backbone's input.
-        rule: the score rule.
         geometry: fit of images to the input size.
         engine: engine for backbone, head and pixels, by default torch in float32. Scores of another
             precision differ, and need a calibration of their own.

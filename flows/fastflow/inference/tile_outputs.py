@@ -47,7 +47,6 @@ class TileMerger:
     Args:
         layout: positions of the tiles.
         channels: channels of each scale.
-        device: device to compute on.
     """
 
     def __init__(self, layout: TileLayout, channels: Sequence[int], device: torch.device) -> None:

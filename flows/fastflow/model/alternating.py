@@ -51,7 +51,6 @@ def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
     Under autocast, convolutions use its dtype and everything else the dtype of x.
 
     Args:
-        flow: an alternating flow.
         x: (N, C, H, W).
 
     Returns:

@@ -22,7 +22,6 @@ class Head(nn.Module):
 
     Args:
         channels: channels of each scale, finest first.
-        normalisation: normalisation of feature maps.
         flow: architecture of the flows.
         sizes: (H_i, W_i) of each scale, if the Gaussian has a mean per position, see `PositionGaussian`.
         cells: cells along each side for a covariance per cell, see `CellGaussian`; needs the sizes.

@@ -99,7 +99,6 @@ def score_planes(
     Args:
         pixels: pixels of the image; overwritten.
         image: (S',), energies of the whole image.
-        rule: the score rule.
         region: mask of the region of interest, (height, width); None for everything.
         learned: part of the score from `LearnedPart`.
 

@@ -122,7 +122,6 @@ def network(served: tuple[Network, str]) -> Network:
 
 @pytest.fixture
 def url(served: tuple[Network, str], network: Network) -> str:
-    """The URL of the service."""
     del network  # which is as good as none
     return served[1]
 

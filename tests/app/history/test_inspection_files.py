@@ -28,7 +28,6 @@ def store(tmp_path: Path) -> InspectionFiles:
 
 @pytest.fixture
 def identifier(store: InspectionFiles) -> str:
-    """Id of an inspection with stored files."""
     identifier = clock.new_id()
     store.store(SHA256, IMAGE, identifier, encoded(SCORES))
     return identifier

@@ -12,5 +12,4 @@ def touch(root: Path, *names: str) -> None:
 
 
 def names(root: Path, paths: list[Path]) -> list[str]:
-    """Paths as they read from `root`."""
     return [path.relative_to(root).as_posix() for path in paths]

@@ -16,7 +16,6 @@ class ScoreHistogram:
     MAX_BINS distinct scores have a bin each; beyond that, bins are as fine as the memory allows.
 
     Args:
-        columns: number of sums per bin.
         max_bins: see above; each takes at most about 150 bytes.
     """
 

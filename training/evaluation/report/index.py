@@ -20,9 +20,6 @@ def write_index(out: Path) -> Path:
 
     Args:
         out: folder with CATEGORY/VERSION/summary.json and report.html, written by `flowgauge evaluate`.
-
-    Returns:
-        The file.
     """
     latest: dict[str, dict[str, Any]] = {}
     for summary in sorted(_summaries(out), key=lambda s: (s["evaluated"], s["version"])):

@@ -11,7 +11,6 @@ NOT_MEASURED = "\N{EN DASH}"
 
 
 def render(template: str, **context: Any) -> str:
-    """Render a template of this package."""
     return _environment().get_template(template).render(**context)
 
 

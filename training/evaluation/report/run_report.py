@@ -44,9 +44,6 @@ def write_report(
     Args:
         folder: the evaluation's folder, OUT/CATEGORY/VERSION.
 
-    Returns:
-        The file.
-
     Raises:
         ImageError: a test image is gone since it was scored.
         BundleError: a file in the bundle is damaged.

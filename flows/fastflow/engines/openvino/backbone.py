@@ -31,7 +31,6 @@ def convert(extractor: FrozenBackbone, size: tuple[int, int]) -> Any:
     conversion. The frontend is called directly: `openvino.convert_model` sends usage data to Intel.
 
     Args:
-        extractor: the backbone.
         size: (height, width) of the images, (N, height, width, 3) uint8.
 
     Raises:

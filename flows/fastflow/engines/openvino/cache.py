@@ -29,7 +29,6 @@ def cached_path(folder: Path, backbone: Backbone, size: tuple[int, int]) -> Path
     """Return the path of a converted graph, from its inputs and the converting versions.
 
     Args:
-        folder: folder of all converted backbones.
         backbone: the backbone's record.
         size: (height, width) of the images.
     """

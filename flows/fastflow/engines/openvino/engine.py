@@ -88,7 +88,6 @@ class OpenVinoEngine:
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
     def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> OpenVinoBackbone:
-        """See `Engine`."""
         known = self._known(extractor, input_size)
         if known is None:
             parts = self._backbone_parts(extractor, input_size)
@@ -104,11 +103,9 @@ class OpenVinoEngine:
             return self._backbones.get(extractor, {}).get(input_size)
 
     def head(self, head: Head, *, describes: bool = False) -> "_OpenVinoHead":
-        """See `Engine`."""
         return _OpenVinoHead(FusedHead(head, describes=describes), self)
 
     def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[PixelPlanes]]:
-        """See `Engine`."""
         largest = max(1, _PORTION_PIXELS // math.prod(size))
         rules = [np.asarray([x], np.float32) for x in (rule.gaussian, rule.energy_floor, rule.sharpness)]
         known: dict[Sizes, PixelsRequest] = {}

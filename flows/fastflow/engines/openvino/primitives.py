@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 
 def constant(value: Any, kind: type[np.generic] = np.float32) -> Any:
-    """Create a constant of a graph."""
     return op.constant(np.asarray(value, kind))
 
 

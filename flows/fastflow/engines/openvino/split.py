@@ -52,10 +52,6 @@ def _joint(model: Any, size: tuple[int, int]) -> Any | None:
 
     Among the maps of the first size that is small enough, it is the one of the fewest numbers, the first if
     several are equal. No earlier map may be needed after it.
-
-    Args:
-        model: a backbone with one input.
-        size: (height, width) of the images.
     """
     order = model.get_ordered_ops()
     place = {op.get_name(): i for i, op in enumerate(order)}

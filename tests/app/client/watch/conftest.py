@@ -40,7 +40,6 @@ class Heard:
         return [one.inspection_id for one in self.inspections]
 
     def watcher(self, client: Client, job: WatchJob, **options: Any) -> Watcher:
-        """Make a watcher that tells this."""
         return Watcher(client, job, self.outcomes.append, self.reasons.append, **options)
 
 

@@ -43,7 +43,6 @@ def deliver(sink: WebhookSink, times: int = 1) -> DeliveryError | None:
 
 
 def refusal(receiver: Receiver, **values: object) -> DeliveryError:
-    """Return the error of a delivery."""
     error = deliver(WebhookSink(webhook(receiver.url, **values)))
     assert error is not None
     return error
