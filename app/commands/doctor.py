@@ -48,7 +48,8 @@ def doctor(
 ) -> None:
     """Check what is installed, which device and engine are used, and what is missing.
 
-    Every active model is loaded and scores its golden images, as at the start of a server.
+    Every active model is loaded and scores its golden images, as at the start of a server. A PostgreSQL
+    database and a store must answer.
 
     With --url, check a server as a line PC sees it: network, TLS, versions, readiness, the key's role, and an
     answer of each active model. The server stores nothing of it.
@@ -132,7 +133,20 @@ def _check_serving(models: Path) -> Iterator[Check]:
     if slower := describe_slow_precision(settings.precision, device):
         yield Check("precision", "note", slower)
     yield Check("sinks", "ok", "; ".join(sinks) or "no MQTT broker and no webhook")
+    if settings.store is not None:
+        yield _check_store(settings.store)
     yield from _check_models(models, loader)
+
+
+def _check_store(url: str) -> Check:
+    from app.storage.store import StoreUnavailable
+    from app.storage.urls import StoreError, open_store, require_conditional_put
+
+    try:
+        require_conditional_put(open_store(url))
+    except (StoreError, StoreUnavailable) as error:
+        return Check("store", "problem", str(error))
+    return Check("store", "ok", f"{url} answers and has conditional puts")
 
 
 def _check_models(models: Path, loader: "Loader") -> Iterator[Check]:
@@ -150,6 +164,8 @@ def _check_models(models: Path, loader: "Loader") -> Iterator[Check]:
         try:
             folder = models_folder.resolve(models, category)
             loader.read(folder)
+        except models_folder.NotFetchedError as error:
+            yield Check(name, "note", str(error))
         # A fault of one model must not end the report.
         except Exception as error:
             yield Check(name, "problem", f"would not be served: {error}")

@@ -58,6 +58,7 @@ def inspect_here(
         folder = models_folder.resolve(models, category, version)
     except models_folder.UnknownModelError as error:
         raise typer.BadParameter(str(error), param_hint=_option_at_fault(version)) from error
+    models_folder.require_fetched(models, folder)
     # Imported last: torch takes seconds, and what is wrong with the arguments is said at once.
     import torch
 

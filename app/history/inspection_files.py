@@ -177,10 +177,6 @@ class InspectionFiles:
         self._recent.forget(map_name(identifier))
         return None
 
-    def store(self, sha256: str, image: bytes, identifier: str, score_map: bytes) -> None:
-        """Write the files of one inspection, see `store_all`."""
-        self.store_all({image_name(sha256): image, map_name(identifier): score_map})
-
     def store_all(self, files: Mapping[str, bytes]) -> None:
         """Write files by name.
 

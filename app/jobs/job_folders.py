@@ -105,14 +105,15 @@ class JobFolders:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def remove_all_but(self, kept: set[str]) -> None:
-        """Remove the files of all other jobs, in the store too."""
+        """Remove the files of all other jobs, in the store too if it answers."""
         for folder in self.path.iterdir() if self.path.is_dir() else ():
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
         if self._store is not None:
-            for name in self._store.list(""):
-                if name.partition("/")[0] not in kept:
-                    self._store.delete(name)
+            with suppress(StoreUnavailable):  # a server must lead without it too
+                for name in self._store.list(""):
+                    if name.partition("/")[0] not in kept:
+                        self._store.delete(name)
 
     def _fetch_report(self, job: JobRecord, store: Store) -> None:
         folder = self.path / job.id

@@ -112,6 +112,7 @@ class Loader:
             BundleError, WeightsError, DeviceError, EngineError: a server would refuse the bundle.
             Problem: its calibrations are unreadable.
         """
+        models_folder.require_fetched(self._models, folder)
         manifest = bundle.read_manifest(folder)
         fallback = self._calibrations.fallback(folder, self._precision)
         if fallback is None and uncalibrated:  # it takes no decision

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from flows.fastflow.bundle.bundle import MANIFEST, BundleError
+from flows.fastflow.bundle.bundle import MANIFEST, BundleError, read_manifest
 from flows.fastflow.files.atomic_files import remove_directory, replace_file
 from flows.fastflow.files.plain_files import FileError, read_file
 
@@ -44,6 +44,10 @@ class Pointer(NamedTuple):
 
 class UnknownModelError(BundleError):
     """The models folder does not have this category or version."""
+
+
+class NotFetchedError(BundleError):
+    """A server's copy of shared models does not have all files of a version now."""
 
 
 class ModelConflictError(BundleError):
@@ -239,6 +243,17 @@ def require_own(models: Path) -> None:
         raise ModelConflictError(
             f"{models} is one server's copy of models that several servers share: change them on the page or "
             "through the API of a server"
+        )
+
+
+def require_fetched(models: Path, version: Path) -> None:
+    """Raise NotFetchedError if the folder is a copy of shared models that lacks files of a version."""
+    if (models / COPY).exists() and not all(
+        (version / name).is_file() for name in read_manifest(version).files
+    ):
+        raise NotFetchedError(
+            f"{models} is a server's copy of shared models, without all files of {version.parent.name}/"
+            f"{version.name} now: the server fetches them when it needs them; ask it with --url"
         )
 
 

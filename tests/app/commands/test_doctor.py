@@ -11,6 +11,8 @@ from app.commands import doctor
 from flows.fastflow.backbones import sources as backbones
 from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
 from flows.fastflow.bundle import models_folder
+from flows.fastflow.bundle.bundle import FLOW
+from tests.support.postgres import Postgres
 
 
 def report(models: Path, exit_code: int) -> list[dict[str, str]]:
@@ -111,6 +113,26 @@ def test_invalid_server_settings_are_a_problem(
     [(where, said)] = problems(tmp_path).items()
     assert where == "serve"
     assert why in said
+
+
+def test_store_must_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: Postgres, s3_url: str
+) -> None:
+    with postgres.database() as url:
+        monkeypatch.setenv("FLOWGAUGE_DATABASE", url)
+        monkeypatch.setenv("FLOWGAUGE_STORE", s3_url)
+        assert {check["name"]: check["state"] for check in report(tmp_path, 0)}["store"] == "ok"
+        monkeypatch.setenv("FLOWGAUGE_STORE", "s3://no-such-bucket/plant")
+        assert "does not answer, or refuses" in problems(tmp_path)["store"]
+
+
+def test_copy_without_all_files_is_noted(store: Path) -> None:
+    (store / models_folder.COPY).touch()
+    version = models_folder.resolve(store, "tiny")
+    (version / FLOW).unlink()
+    said = {check["name"]: check for check in report(store, 0)}["model tiny"]
+    assert said["state"] == "note"
+    assert "the server fetches them when it needs them" in said["said"]
 
 
 def test_a_models_folder_that_is_none_is_a_problem(tmp_path: Path) -> None:

@@ -254,10 +254,14 @@ def test_damaged_model_settings_or_uncalibrated_engine_fail(run: Run, folder: Pa
     settings = run(folder, models=store)
     (models_folder.resolve(store, "tiny") / bundle.FLOW).write_bytes(b"damaged")
     model = run(folder, models=store)
+    (models_folder.resolve(store, "tiny") / bundle.FLOW).unlink()
+    (store / models_folder.COPY).touch()
+    copy = run(folder, models=store)
     for result, words in (
         (uncalibrated, "flowgauge calibrate"),
         (settings, "are damaged or cannot be read"),
         (model, "sha256"),
+        (copy, "ask it with --url"),
     ):
         assert (result.exit_code, result.stdout) == (1, "")
         assert words in result.stderr

@@ -16,7 +16,9 @@ from app.jobs import runner as runner_module
 from app.jobs.job import JobRecord
 from app.jobs.runner import JobRunner
 from app.storage.folder_store import FolderStore
+from app.storage.urls import open_store
 from tests.app.jobs.conftest import Jobs
+from tests.support.s3 import S3Server
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -146,6 +148,18 @@ async def test_next_leader_takes_a_job_over(servers: Servers) -> None:
     assert lines == ["begins", begins_again, "begins"]
     # The server that lost the lead can no longer change it.
     assert not servers.jobs[0].store.change(late, "running")
+
+
+async def test_next_server_leads_while_the_store_is_away(
+    postgres_database: Database, tmp_path: Path, s3_server: S3Server, s3_url: str
+) -> None:
+    runner = Jobs(postgres_database, tmp_path, open_store(s3_url, "jobs")).runner()
+    s3_server.kill()
+    try:
+        await runner.open()
+    finally:
+        s3_server.start()
+    await runner.close()
 
 
 async def test_late_end_of_a_lost_job_is_dropped(servers: Servers) -> None:
