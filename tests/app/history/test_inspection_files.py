@@ -50,9 +50,7 @@ def test_missing_files_are_none(store: InspectionFiles) -> None:
 def test_image_with_other_bytes_is_none(store: InspectionFiles, identifier: str, found: bytes) -> None:
     store.image_path(SHA256).write_bytes(found)
     assert store.read_image(SHA256) is None
-    store.store_all(
-        {image_name(SHA256): IMAGE, map_name(identifier): encoded(SCORES)}
-    )  # and is mended when it comes again
+    store.store_all({image_name(SHA256): IMAGE, map_name(identifier): encoded(SCORES)})
     assert store.read_image(SHA256) == IMAGE
 
 
