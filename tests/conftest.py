@@ -75,6 +75,10 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--two-servers", action="store_true", help="test routes against two servers in turns")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Skip the import of tests that `make test-fast` leaves out."""
     if "not integration" not in config.getoption("markexpr") or not collection_path.is_relative_to(_TESTS):
@@ -84,9 +88,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark integration tests, and put the longest files first so that several processes end together."""
+    two_servers = config.getoption("two_servers")
     for item in items:
+        if two_servers and (marker := item.get_closest_marker("one_server")) is not None:
+            item.add_marker(pytest.mark.skip(reason=f"one server: {marker.args[0]}"))
         place = item.path.relative_to(_TESTS).as_posix()
         fixtures = _INTEGRATION_FIXTURES.intersection(getattr(item, "fixturenames", ()))
         if place.startswith(_INTEGRATION) or fixtures:
@@ -118,6 +125,19 @@ def pytest_collection_finish() -> None:
     """Collect garbage again, among objects that are created from now on."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_servers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Two servers where a test creates one, if `--two-servers` asks for them."""
+    if not request.config.getoption("two_servers"):
+        yield
+        return
+    from tests.support import two_servers
+
+    # An S3 server of their own: tests of the store kill the other one, with all that it holds.
+    with s3.S3Server() as server, two_servers.installed(request.getfixturevalue("postgres"), server):
+        yield
 
 
 @pytest.fixture

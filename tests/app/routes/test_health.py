@@ -39,6 +39,7 @@ def test_lives_and_is_not_ready_while_models_load(store: Path, monkeypatch: pyte
         wait_until_ready(client)
 
 
+@pytest.mark.one_server("health is of one server")
 def test_a_device_that_is_lost_asks_for_a_restart(store: Path) -> None:
     """As after some errors of CUDA: every load balancer and orchestrator is to know."""
     with TestClient(create_app(Settings(models=store))) as client:

@@ -125,6 +125,7 @@ class TestGone:
         kept = client.get(path)
         assert (kept.status_code, kept.json()["has_pictures"]) == (200, False)
 
+    @pytest.mark.one_server("damages files of the history folder")
     @pytest.mark.parametrize(("lost", "whole"), [("source", "map.npy"), ("map.npy", "source")])
     def test_a_file_that_the_disk_has_lost(
         self, client: TestClient, tiny_images: Images, lost: str, whole: str, caplog: pytest.LogCaptureFixture

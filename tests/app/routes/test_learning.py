@@ -77,6 +77,7 @@ def test_learning_that_cannot_succeed_is_refused(client: TestClient) -> None:
     refusal_detail(unknown, 404, "unknown-model")
 
 
+@pytest.mark.one_server("damages files of the history folder")
 @pytest.mark.parametrize("damaged", ["version", "image"])
 def test_damaged_file_is_a_failed_job(client: TestClient, store: Path, first: str, damaged: str) -> None:
     identifiers = [inspect_and_review(client, defect(i), "defect") for i in range(5)]

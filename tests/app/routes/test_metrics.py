@@ -21,6 +21,7 @@ def scrape(client: TestClient) -> dict[str, float]:
     }
 
 
+@pytest.mark.one_server("metrics are of one server")
 def test_inspections_are_counted(client: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
     pictures = (*tiny_images["good"][:2], *tiny_images["defect"][:2])
     answers = [client.post("/v1/models/tiny/predict", content=data, headers=PNG).json() for data in pictures]
@@ -47,6 +48,7 @@ def test_inspections_are_counted(client: TestClient, tiny_images: dict[str, list
     assert said["flowgauge_info{'version': '0.1.0'}"] == 1
 
 
+@pytest.mark.one_server("metrics are of one server")
 def test_full_disk_is_reported_until_a_write_succeeds(
     client: TestClient, tiny_images: dict[str, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +70,7 @@ def test_full_disk_is_reported_until_a_write_succeeds(
     assert scrape(client)["flowgauge_history_accepting"] == 1
 
 
+@pytest.mark.one_server("metrics are of one server")
 def test_refusals_are_counted_by_reason(client: TestClient) -> None:
     client.post("/v1/models/tiny/predict", content=b"no image", headers=PNG)
     for i in range(5):
@@ -79,6 +82,7 @@ def test_refusals_are_counted_by_reason(client: TestClient) -> None:
     assert not [name for name in said if "unheard-of" in name]
 
 
+@pytest.mark.one_server("metrics are of one server")
 def test_what_clients_ask_for_adds_no_series(client: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
     # The model is loaded in the background, and has a series of its own once it is.
     assert client.post("/v1/models/tiny/predict", content=tiny_images["good"][0], headers=PNG).is_success

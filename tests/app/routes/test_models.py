@@ -2,6 +2,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -66,6 +67,7 @@ def test_starter_says_so(store: Path) -> None:
     assert page.count("starter model, from 22 images") == 1
 
 
+@pytest.mark.one_server("changes the models folder by hand")
 def test_a_damaged_version_is_listed_without_details(store: Path) -> None:
     (copy_version(store, "zzz") / bundle.MANIFEST).write_text("{")
     with client_of(store) as client:
@@ -76,6 +78,7 @@ def test_a_damaged_version_is_listed_without_details(store: Path) -> None:
     assert str(store) not in response.text
 
 
+@pytest.mark.one_server("changes the models folder by hand")
 def test_a_models_folder_that_is_gone(store: Path) -> None:
     with client_of(store) as client:
         shutil.rmtree(store)

@@ -91,6 +91,7 @@ def test_json_is_complete(service: TestClient, detector: Detector, tiny_images: 
     assert [other[name] for name in form] == [None] * 4
 
 
+@pytest.mark.one_server("changes the models folder by hand")
 def test_version_can_be_named(store: Path, tiny_images: Images) -> None:
     active = models_folder.active_version(store, "tiny")
     copy_version(store, "other")

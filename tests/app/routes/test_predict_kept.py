@@ -151,6 +151,7 @@ class TestIdempotency:
             assert "application/json" in detail
         assert post(client, data, "k").json() == first
 
+    @pytest.mark.one_server("damages files of the history folder")
     def test_map_that_the_disk_lost_is_gone(self, client: TestClient, tiny_images: Images) -> None:
         data = tiny_images["good"][0]
         first = post(client, data, "k").json()
@@ -185,9 +186,9 @@ class TestStore:
         assert_problem(client.get(f"/v1/inspections/{answer['inspection_id']}"), 404, "unknown-inspection")
         assert_problem(client.get("/v1/parts/P"), 404, "unknown-inspection")
         pictures = history_of(client).files
-        assert not pictures.image_path(answer["image"]["sha256"]).exists()
-        assert not pictures.map_path(answer["inspection_id"]).exists()
-        assert pictures.image_path(stored["image"]["sha256"]).exists()
+        assert pictures.read_image(answer["image"]["sha256"]) is None
+        assert pictures.read_map_file(answer["inspection_id"]) is None
+        assert pictures.read_image(stored["image"]["sha256"]) == tiny_images["good"][0]
 
 
 def test_deadlines_of_requests_and_of_the_server_hold(

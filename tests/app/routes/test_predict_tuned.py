@@ -100,6 +100,14 @@ class TestReviewBand:
 
 
 class TestRegionOfInterest:
+    @pytest.fixture
+    def blind(self, store: Path) -> Path:
+        """A version that finds defects only where they cover half of an image."""
+        folder = copy_version(store, "blind")
+        change_manifest(folder, score={"top_fraction": 0.5})
+        return folder
+
+    @pytest.mark.one_server("looks at the cache of one server")
     def test_region_is_drawn_once(
         self, client: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -127,13 +135,12 @@ class TestRegionOfInterest:
         assert all(found.bbox[0] >= larger * edge for found in answer.regions)
 
     def test_region_too_small_for_a_version_decides_nothing(
-        self, store: Path, client: TestClient, tiny_images: Images
+        self, blind: Path, client: TestClient, tiny_images: Images
     ) -> None:
         """As where it was set while another version was being activated."""
         data = tiny_images["defect"][0]
         assert client.put(REGION, params={"station": "line-3"}, json=RIGHT).status_code == 200
-        change_manifest(copy_version(store, "blind"), score={"top_fraction": 0.5})
-        by_name = "/v1/models/tiny/versions/blind/predict"
+        by_name = f"/v1/models/tiny/versions/{blind.name}/predict"
         for _ in range(2):
             response = client.post(by_name, content=data, params={"station": "line-3"})
             assert (response.status_code, response.json()["type"]) == (503, "model-loading")

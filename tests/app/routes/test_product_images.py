@@ -111,6 +111,7 @@ def test_source_and_thumbnail_never_change(cap: TestClient) -> None:
         assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.one_server("thumbnails are on the disk of one server")
 def test_lost_thumbnail_is_drawn_again(cap: TestClient, tiny_images: Images) -> None:
     [image] = stored(cap, tiny_images["good"][0])
     path, folder = image["links"]["thumbnail"], history_of(cap).folder
@@ -121,6 +122,7 @@ def test_lost_thumbnail_is_drawn_again(cap: TestClient, tiny_images: Images) -> 
     assert file.exists()
 
 
+@pytest.mark.one_server("damages files of the history folder")
 def test_lost_or_damaged_file_is_reported(cap: TestClient, tiny_images: Images) -> None:
     [image] = stored(cap, tiny_images["good"][0])
     for file in history_of(cap).folder.rglob(f"{image['sha256']}.*"):
@@ -240,6 +242,7 @@ def test_retention_keeps_dataset_images(cap: TestClient, tiny_images: Images) ->
     assert cap.get(image["links"]["image"]).content == data
 
 
+@pytest.mark.one_server("one of them drains")
 def test_draining_server_takes_no_images(cap: TestClient, tiny_images: Images) -> None:
     app: Any = cap.app
     app.state.draining.begun = True

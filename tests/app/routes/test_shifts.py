@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from app.auth.audit import Audit
 from app.auth.permissions import ANONYMOUS
 from flows.fastflow.bundle import models_folder
-from tests.app.support.bundles import copy_version
+from tests.app.support.bundles import upload_copy
 from tests.app.support.services import read_json
 from tests.support.waiting import eventually
 
@@ -17,7 +17,7 @@ SHIFT = "/v1/reports/shift"
 
 def test_what_was_changed_meanwhile(client: TestClient, store: Path) -> None:
     before = models_folder.active_version(store, "tiny")
-    copy_version(store, "20990101T000000-abcdef")
+    upload_copy(client, store, "20990101T000000-abcdef")
     change = {"target_fpr": 0.2, "reason": "fewer false rejects"}
     url = "/v1/models/tiny/thresholds"
     headers = {"If-Match": client.get(url).headers["ETag"]}

@@ -74,6 +74,7 @@ def test_nothing_else_of_a_bundle_is_given(client: TestClient, folder: Path, nam
     assert response.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.one_server("changes the models folder by hand")
 def test_a_file_that_was_changed_is_refused(client: TestClient, folder: Path) -> None:
     (folder / "report/config.yaml").write_text("other: true")
     assert (get(client, folder, "config.yaml").status_code) == 422

@@ -137,6 +137,7 @@ class TestHostile:
 
 
 class TestInterrupted:
+    @pytest.mark.one_server("watches the models folder of the server that gets the upload")
     def test_an_upload_that_is_aborted_leaves_nothing(self, store: Path, serve_http: Serve) -> None:
         data = make_archive(store, "v2")
         before = list_folder(store)

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from starlette.testclient import TestClient
+
 from app.registry import packing
 from flows.fastflow.bundle import bundle, models_folder
 
@@ -38,6 +40,16 @@ def make_archive(models: Path, version: str, category: str = "tiny") -> bytes:
     if category != "tiny":
         folder.parent.rmdir()
     return data
+
+
+def upload_copy(client: TestClient, models: Path, version: str) -> None:
+    """Upload a copy of the tiny model under another name."""
+    answer = client.post(
+        "/v1/models/tiny/versions",
+        content=make_archive(models, version),
+        headers={"Content-Type": "application/zip"},
+    )
+    assert answer.status_code == 201, answer.text
 
 
 def repack(

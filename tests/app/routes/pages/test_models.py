@@ -58,6 +58,7 @@ def test_an_empty_models_folder_is_no_error(keyed: Keyed) -> None:
     assert "There is no product yet" in text(keyed, "/products")
 
 
+@pytest.mark.one_server("changes the models folder by hand")
 @pytest.mark.parametrize(
     ("role", "slider", "saves", "activates"),
     [
@@ -145,6 +146,7 @@ def rows(shown: str) -> dict[str, str]:
     return dict(re.findall(r'<th scope="row"><a href="[\w/]*/([^"/]*)">(.*?)</tr>', shown, re.DOTALL))
 
 
+@pytest.mark.one_server("changes the models folder by hand")
 def test_refused_version_and_its_substitute_are_named(store: Path, tmp_path: Path, bad: str) -> None:
     (first,) = (name for name in models_folder.versions(store, "tiny") if name != bad)
     models_folder.activate(store, "tiny", first)
@@ -165,6 +167,7 @@ def test_refused_version_and_its_substitute_are_named(store: Path, tmp_path: Pat
     assert "data-activate" not in rows(shown)[bad]
 
 
+@pytest.mark.one_server("changes the models folder by hand")
 def test_an_active_version_that_is_not_loaded_yet(
     store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:
@@ -189,6 +192,7 @@ def test_an_active_version_that_is_not_loaded_yet(
             assert "not loaded yet" not in text(keyed, path)
 
 
+@pytest.mark.one_server("changes the models folder by hand")
 def test_a_category_without_an_active_version(served: Keyed, store: Path) -> None:
     (store / "tiny" / models_folder.ACTIVE).unlink()
     assert "No version is active" in text(served, "/products")
@@ -197,6 +201,7 @@ def test_a_category_without_an_active_version(served: Keyed, store: Path) -> Non
     assert 'id="threshold-slider"' not in shown
 
 
+@pytest.mark.one_server("changes the models folder by hand")
 def test_missing_active_version_and_its_substitute_are_named(served: Keyed, store: Path) -> None:
     first = models_folder.resolve(store, "tiny").name
     (store / "tiny" / models_folder.ACTIVE).write_text(f"gone\n{first}")
