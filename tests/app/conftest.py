@@ -35,6 +35,7 @@ from app.registry.model_store import ModelStore
 from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.bundle import models_folder
+from flows.fastflow.detector import Detector
 from tests.conftest import trained_once
 from tests.support.serving import running
 from training.config.run_config import BackboneConfig, RunConfig
@@ -178,6 +179,11 @@ def tiny_bundle_store(
     config = tiny_config.model_copy(update={"backbone": backbone})
     with trained_once(of_all_workers / "small-store", config, tiny_data, silent) as models:
         yield models
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle_store: Path) -> Detector:
+    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def served(
 ) -> Iterator[tuple[Network, str]]:
     """A service with the tiny model and a history of its own, behind a network; and its URL."""
     history = tmp_path_factory.mktemp("asked") / "history"
-    settings = Settings(models=tiny_bundle_store, history=history, max_bytes=200_000)
+    settings = Settings(models=tiny_bundle_store, history=history)
     network = Network(create_app(settings))
     with serve_http(network) as url:
         yield network, url

@@ -120,13 +120,8 @@ def test_reviews(ask: Ask, url: str, tiny_images: Images) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "problem"),
     [
-        (("inspect", "bottel", b"x"), package.NotFoundError, "unknown-model"),
         (("inspect", "a/b", b"x"), package.NotFoundError, "not-found"),
         (("inspect", "tiny", b"no image"), package.RefusedError, "unsupported-media-type"),
-        (("inspect", "tiny", b"\x89PNG\r\n\x1a\n" + 50 * b"\0"), package.RefusedError, "undecodable-image"),
-        (("inspect", "tiny", 300_000 * b"x"), package.RefusedError, "too-large"),
-        (("model", "bottel"), package.NotFoundError, "unknown-model"),
-        (("inspection", "none"), package.NotFoundError, "unknown-inspection"),
         (("part", "none/such"), package.NotFoundError, "unknown-inspection"),
     ],
 )

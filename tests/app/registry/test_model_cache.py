@@ -7,11 +7,6 @@ from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 
 
-@pytest.fixture(scope="module")
-def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
-
-
 def names(memory: ModelCache) -> set[str]:
     return {category for category, _ in memory.nbytes_by_model()}
 

@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,17 +5,11 @@ import pytest
 from app.errors.problems import Problem
 from app.registry.category_settings import CategorySettings, StoredRegion
 from app.registry.model_settings import apply_settings, region_mask, require_region
-from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Calibration
-
-
-@pytest.fixture(scope="module")
-def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
 
 
 def fitted(detector: Detector, geometry: Geometry) -> Detector:

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from flows.fastflow.bundle import models_folder
-from flows.fastflow.detector import Detector
 from tests.app.support.services import create_service
 
 
@@ -26,8 +24,3 @@ def steady(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) ->
         shutil.copytree(tiny_bundle_store, tmp_path_factory.mktemp("steady") / "models")
     ) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +19,6 @@ from torch import Tensor
 from app.errors.problems import Problem
 from app.scheduling import batcher as module
 from app.scheduling.batcher import Batcher, BatchResult
-from flows.fastflow.bundle import models_folder
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging import decoder
@@ -34,11 +32,6 @@ Images = dict[str, list[bytes]]
 Call = Coroutine[Any, Any, BatchResult]
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
 
 
 @pytest.fixture(scope="module")
