@@ -9,7 +9,7 @@ import yaml
 from starlette.testclient import TestClient
 
 from tests.app.conftest import service as service  # the fixture
-from tests.docs.console import ROOT, console_steps, flowgauge_commands, parse
+from tests.docs.console import ROOT, console_steps
 from tests.docs.json_shape import shape
 
 PAGE = ROOT / "README.md"
@@ -23,15 +23,6 @@ def section(title: str) -> str:
 def test_readme_is_short() -> None:
     assert TEXT.count("\n") <= 130
     assert len(TEXT.split()) <= 1300
-
-
-def test_commands_exist() -> None:
-    commands = flowgauge_commands(PAGE) + [
-        command.split()[1:] for command in re.findall(r"`(flowgauge [a-z][^`]*)`", TEXT)
-    ]
-    assert len(commands) > 6
-    for words in commands:
-        parse(words)
 
 
 def test_own_camera_follows_the_tutorials() -> None:

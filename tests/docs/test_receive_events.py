@@ -12,7 +12,6 @@ import pytest
 from app.events.sinks.webhook import sign
 from app.events.sinks.webhook_file import read_secret, read_webhooks
 from app.schemas.events import InspectionEvent
-from app.settings import Settings
 from tests.support.certificates import make_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -58,9 +57,3 @@ def test_webhook_file_is_valid(tmp_path: Path) -> None:
 def test_event_has_the_documented_fields() -> None:
     [data] = re.findall(r'^data: (\{"inspection_id".+\})$', block("text"), re.MULTILINE)
     assert set(json.loads(data)) == set(InspectionEvent.model_fields)
-
-
-def test_settings_of_the_page_exist() -> None:
-    named = set(re.findall(r"FLOWGAUGE_([A-Z_]+)", PAGE.read_text()))
-    assert named
-    assert {name.lower() for name in named} <= set(Settings.model_fields)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import flowgauge
 from examples import trust_the_numbers
 from tests.app.conftest import serve_http as serve_http  # the fixtures
-from tests.docs.console import ROOT, assert_output, console_steps, find_step, flowgauge_commands
+from tests.docs.console import ROOT, assert_output, console_steps, find_step
 from tests.examples.conftest import url as url
 
 PAGE = ROOT / "docs" / "tutorials" / "trust-the-numbers.md"
@@ -54,7 +54,3 @@ def test_missing_evaluation_is_an_error(tmp_path: Path, capsys: pytest.CaptureFi
 def test_threshold_is_the_largest_score_of_its_rank(n: int, rate: float, place: int) -> None:
     scores = np.arange(n, dtype=float)
     assert trust_the_numbers.split_conformal(scores, rate) == (n - place, place / (n + 1))
-
-
-def test_page_checks_trains_and_evaluates() -> None:
-    assert {words[0] for words in flowgauge_commands(PAGE)} == {"data", "train", "evaluate"}
