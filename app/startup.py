@@ -132,7 +132,9 @@ def _announce(
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if listener.family == socket.AF_INET6 else host
     url = f"{'https' if settings.tls_key else 'http'}://{host}:{port}"
-    serves = f"FlowGauge serves {', '.join(categories) or 'no model yet'} from {settings.models} on {device}"
+    # What other servers share comes later.
+    names = ", ".join(categories) or ("the shared models" if settings.store else "no model yet")
+    serves = f"FlowGauge serves {names} from {settings.models} on {device}"
     if settings.log_format == "json":
         logger.info("%s at %s", serves, url)
         for sink in sinks:
@@ -144,7 +146,7 @@ def _announce(
         curl = ('curl -H "X-API-Key: $KEY"' if keyed else "curl") + " -F file=@part.png"
         lines.append(f"  decision       {curl} {predict}")
         lines.append(f"  overlay        {curl} -H 'Accept: image/png' {predict} -o part.png")
-    else:
+    elif settings.store is None:  # a copy takes none
         train = f"flowgauge train --data DIR --category NAME --models {settings.models}"
         lines.append(f"  a model        {train}")
     lines += [f"  tells          {sink}" for sink in sinks]

@@ -66,6 +66,7 @@ def calibrate(
     from flows.fastflow.bundle import models_folder
 
     _require_texts(reason, station)
+    models_folder.require_own(models)
     folder = models_folder.resolve(models, category, version)
     # Imported last: torch takes seconds, and what is wrong with the arguments is said at once.
     import torch

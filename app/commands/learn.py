@@ -62,6 +62,7 @@ def learn(
 
     if threads is not None:
         torch.set_num_threads(threads)
+    models_folder.require_own(models)
     folder = models_folder.resolve(models, category, version)
     before = read_manifest(folder)
     reviewed_defects = _find(defects, "--defects")

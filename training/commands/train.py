@@ -85,8 +85,10 @@ def train(
     - flowgauge train --data mvtec --all --resume
     - flowgauge train --data /mnt/mvtec --models /mnt/models --runs /mnt/runs --all --ray auto
     """
+    from flows.fastflow.bundle.models_folder import require_own
     from training.config.load_config import load_config
 
+    require_own(models)
     names = _category_names(data, category or [], every=every, single=no_activate or progress == "json")
     overrides = {"seed": seed, "epochs": epochs, "target_fpr": target_fpr, "threads": threads}
     places = {"device": device, "tensorboard": None if tensorboard is None else str(tensorboard)}

@@ -242,7 +242,7 @@ def require_own(models: Path) -> None:
     if (models / COPY).exists():
         raise ModelConflictError(
             f"{models} is one server's copy of models that several servers share: change them on the page or "
-            "through the API of a server"
+            "through the API of a server, or make a version in another folder (--models) and upload it"
         )
 
 
