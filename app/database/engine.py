@@ -38,6 +38,10 @@ class DatabaseUnavailable(DatabaseError):  # noqa: N818  (a state, which may pas
     """The database does not answer, is full, or is locked for too long; a retry can help."""
 
 
+class DatabaseBusy(DatabaseUnavailable):
+    """PostgreSQL answers; another transaction holds a lock for too long."""
+
+
 class DatabaseDamaged(DatabaseUnavailable):
     """The database file is damaged or is no database; only a backup helps."""
 
@@ -156,13 +160,15 @@ class Database:
         return connections.connect_postgresql(self.engine)
 
     @contextmanager
-    def locked(self, number: int, name: str | None = None, *, shared: bool = False) -> Iterator[None]:
-        """Hold a lock of `locks` within a block, by a transaction of its own; no-op on SQLite."""
+    def locked(
+        self, number: int, name: str | None = None, *, shared: bool = False, wait_ms: int | None = None
+    ) -> Iterator[None]:
+        """Hold a lock of `locks.take` within a block, by a transaction of its own; no-op on SQLite."""
         if self.is_sqlite:
             yield
             return
         with self.write() as connection:
-            locks.take(connection, number, name, shared=shared)
+            locks.take(connection, number, name, shared=shared, wait_ms=wait_ms)
             yield
 
     def close(self) -> None:
@@ -192,7 +198,10 @@ class Database:
         try:
             yield
         except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
-            reason = " ".join(str(getattr(error, "orig", error)).split())
+            fault = getattr(error, "orig", error)
+            reason = " ".join(str(fault).split())
+            if getattr(fault, "sqlstate", None) == "55P03":
+                raise DatabaseBusy(f"another transaction holds a lock for too long ({reason})") from error
             raise DatabaseUnavailable(
                 f"the database {file} cannot be used ({reason}): the disk is full, another program locks it, "
                 "or the server's user does not own the file, its companions (-wal, -shm) or its folder"

@@ -42,6 +42,8 @@ _INTERVAL_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 24 * 3600.0
 _COUNT_SECONDS: Final = 600.0
 _CHUNK_EVENTS: Final = 5_000
+# While a deletion waits for servers that store, others that want to store wait behind it.
+_LOCK_MS: Final = 5_000
 # Deleting goes down to this share of the limit, so that not every pass counts all bytes.
 _TARGET_SHARE: Final = 0.95
 
@@ -241,23 +243,29 @@ class Retention:
 
         found, total = await asyncio.to_thread(find)
 
-        def confirm_and_remove() -> bool:
-            # Check again, while no server stores anything.
-            with self._database.locked(locks.FILES):
-                still = find_orphans(self._database, found)
-                if self._guard.allows("orphans", len(still), total):
-                    for name in still:
-                        logger.info("%s belongs to no inspection: deleted", name)
-                    self._files.remove(still)
-            return False
+        def find_again() -> list[str]:
+            with self._database.locked(locks.FILES, wait_ms=_LOCK_MS):
+                return find_orphans(self._database, found)
 
-        await self._repeat(confirm_and_remove)
+        orphans = await asyncio.wrap_future(self._history.run_in_writer(find_again))
+        if await asyncio.to_thread(self._guard.allows, "orphans", len(orphans), total):
+            await self._repeat(partial(self._remove_orphans, orphans))
+
+    def _remove_orphans(self, orphans: list[str]) -> bool:
+        """Delete some orphans; return True if more remain."""
+        some, orphans[:CHUNK] = orphans[:CHUNK], []
+        with self._database.locked(locks.FILES, wait_ms=_LOCK_MS):
+            still = find_orphans(self._database, some)
+            self._files.remove(still)
+        for name in still:
+            logger.info("%s belongs to no inspection: deleted", name)
+        return bool(orphans)
 
     @contextmanager
     def _deleting(self) -> Iterator[Connection]:
         """Open a transaction while no server stores files: one may be about to reuse an image."""
         with self._database.write() as connection:
-            locks.take(connection, locks.FILES)
+            locks.take(connection, locks.FILES, wait_ms=_LOCK_MS)
             yield connection
 
     def _remove_files(self, connection: Connection, gone: Sequence[Any]) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import DataError, IntegrityError
 
 from app.database import locks
-from app.database.engine import Database, DatabaseUnavailable
+from app.database.engine import Database, DatabaseBusy, DatabaseUnavailable
 from app.database.tables import inspections
 from app.events.log import append
 from app.events.new_events import inspection_event
@@ -113,7 +113,8 @@ class HistoryWriter:
                 self._delay,
                 exc_info=not self.failure,
             )
-            self.database_is_away = isinstance(error, DatabaseUnavailable)
+            is_busy = isinstance(error, DatabaseBusy)
+            self.database_is_away = isinstance(error, DatabaseUnavailable) and not is_busy
             self.failure = f"{type(error).__name__}: {error}"
             self._announce_waiting()
             if self._retry is None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from app.database import clock, locks
+from app.database.engine import DatabaseUnavailable
 from app.history import queries
 from app.history.deletions import DeletionGuard
 from app.history.history import History, HistoryError
@@ -23,7 +24,7 @@ from tests.app.history.conftest import MakeEntry
 from tests.app.history.rows import row
 from tests.support.postgres import Postgres, is_waiting
 from tests.support.s3 import S3Server
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.anyio
 
@@ -200,6 +201,45 @@ async def test_orphans_in_the_store_are_deleted(
         await Retention(Settings(), history, DeletionGuard()).once()
     left = {"history", image_name(kept.row["image_sha256"]), map_name(kept.row["id"]), *names[2:]}
     assert set(store.list("")) == left
+
+
+async def test_inspections_are_stored_between_orphans(
+    make_settings: Callable[[str], Settings], make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One server deletes many orphans while another has an inspection to store."""
+    new, loop = make_entry(), asyncio.get_running_loop()
+    remove, stored = InspectionFiles.remove, list[bool]()
+
+    def remove_slowly(files: InspectionFiles, names: Sequence[str]) -> None:
+        remove(files, names)
+        with other.database.read() as connection:
+            stored.append(queries.find_inspection(connection, new.row["id"]) is not None)
+        if len(stored) == 1:
+            asyncio.run_coroutine_threadsafe(mine.record(new), loop)
+            eventually(lambda: is_waiting(other.database))
+
+    async with opened(make_settings("a"), make_settings("b")) as [mine, other]:
+        orphans = [make_entry(), make_entry()]
+        other.files.store_all({image_name(one.row["image_sha256"]): one.image for one in orphans})
+        monkeypatch.setattr(InspectionFiles, "remove", remove_slowly)
+        monkeypatch.setattr("app.history.retention.CHUNK", 1)
+        await Retention(Settings(), other, DeletionGuard()).once()
+        assert stored == [False, True]
+
+
+async def test_deletion_gives_way_to_inspections(
+    make_settings: Callable[[str], Settings], make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that stores slowly keeps a deletion waiting, which would keep all others waiting."""
+    monkeypatch.setattr("app.history.retention._LOCK_MS", 100)
+    settings = make_settings("a")
+    settings = settings.model_copy(update={"database": f"{settings.database}&options=-c%20lock_timeout%3D0"})
+    async with opened(settings) as [history]:
+        retention = Retention(Settings(retention_pass_days=1), history, DeletionGuard())
+        with history.database.locked(locks.FILES, shared=True):
+            async with asyncio.timeout(60):
+                with pytest.raises(DatabaseUnavailable, match="lock timeout"):
+                    await retention.once()
 
 
 def _days_old(days: int) -> dict[str, object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from app.database import clock
+from app.database import clock, locks
 from app.database.shared_tables import idempotency_claims
 from app.database.tables import inspections
 from app.errors.problems import Problem
@@ -20,6 +20,7 @@ from app.inspection.idempotency import IdempotencyKeys
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry, make_entry
 from tests.support.postgres import Postgres
+from tests.support.waiting import until
 
 __all__ = ["make_entry"]
 
@@ -238,6 +239,19 @@ async def test_long_backlog_keeps_its_keys(
                     await b.send(keyed())
             finally:
                 go_on.release(2)
+
+
+async def test_locked_files_leave_claims_on(
+    postgres: Postgres, tmp_path: Path, keyed: Callable[..., HistoryEntry]
+) -> None:
+    """Retention of another server holds the files' lock for longer than the writer waits."""
+    with postgres.database() as url:
+        async with opened(at(tmp_path, f"{url}&options=-c%20lock_timeout%3D100ms")) as line:
+            with line.history.database.locked(locks.FILES):
+                await line.send(keyed("P-1"))
+                await until(lambda: line.history.failure is not None)
+                await line.send(keyed("P-2"))
+                assert claims(line.history) == ["P-1", "P-2"]
 
 
 async def test_keys_of_a_server_that_stays_away_expire(
