@@ -41,7 +41,7 @@ class DatasetFiles:
         self._changing = self.folder / ".changing"
 
     def open(self, has_row: Callable[[str, str], bool]) -> None:
-        """Create the folders, and delete what a killed process left.
+        """Create the folders, and delete what a killed process or products deleted elsewhere left.
 
         Args:
             has_row: tells by product and file name if an image has a row; of the product itself for "".
@@ -58,6 +58,9 @@ class DatasetFiles:
                 logger.info("an interrupted change left %s: deleted", mark.name)
                 self.remove(product, name)
             mark.unlink()
+        for folder in self._thumbnails.glob("*/"):
+            if not has_row(folder.name, ""):
+                shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def changing(self, product: str, name: str = "") -> Iterator[None]:

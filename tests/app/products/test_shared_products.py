@@ -70,6 +70,21 @@ def test_images_are_shared(
     assert [*store.list("")] == []
 
 
+def test_start_deletes_thumbnails_of_products_that_are_gone(
+    make_server: MakeServer, make_image: MakeImage, tmp_path: Path
+) -> None:
+    store = f"file://{tmp_path}/shared"
+    one, two = make_server("one", store), make_server("two", store)
+    one.create(NewProduct(name="cap"))
+    name = file_name(one.images.add("cap", make_image())[0])
+    two.images.files.write_thumbnail("cap", name, b"small")
+    two.images.open()
+    assert two.images.files.read_thumbnail("cap", name) == b"small"
+    one.delete("cap", lambda _: None)
+    two.images.open()
+    assert two.images.files.read_thumbnail("cap", name) is None
+
+
 def test_limit_of_bytes_holds_across_servers(
     make_server: MakeServer, make_image: MakeImage, tmp_path: Path
 ) -> None:
