@@ -1,10 +1,13 @@
 """Two services beside each other, with one database and one store."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -87,6 +90,27 @@ def test_lost_store_keeps_serving_what_is_loaded(
     (tmp_path / "away").rename(shared)
     assert b.post("/v1/models/tiny/versions/v2:activate").status_code == 200
     assert {FLOW, MANIFEST} <= {path.name for path in (tmp_path / "b/models/tiny/v2").iterdir()}
+
+
+def test_category_is_retired_on_both(
+    both: list[TestClient], first: str, tiny_images: dict[str, list[bytes]]
+) -> None:
+    """By the command of the page, and used again."""
+
+    def answer(status: int) -> bool:
+        url = "/v1/models/tiny/predict"
+        return {client.post(url, content=tiny_images["good"][0]).status_code for client in both} == {status}
+
+    assert answer(200)
+    page = Path("docs/how-to/run-several-servers.md").read_text()
+    [command] = re.findall(r'"(UPDATE model_files [^"]*)"', page)
+    app: Any = both[0].app
+    with app.state.database.write() as connection:
+        connection.execute(text(command.replace("bottle", "tiny")))
+    eventually(lambda: answer(404))
+    assert [client.get("/health/ready").status_code for client in both] == [200, 200]
+    assert both[1].post(f"/v1/models/tiny/versions/{first}:activate").status_code == 200
+    eventually(lambda: answer(200))
 
 
 def serving(client: TestClient) -> str | None:
