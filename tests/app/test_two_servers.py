@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -14,6 +15,7 @@ from tests.support.postgres import Postgres
 from tests.support.s3 import S3Server
 
 
+@pytest.mark.one_server("makes its pair itself")
 def test_both_servers_of_a_pair_answer(
     store: Path, postgres: Postgres, s3_server: S3Server, tiny_images: dict[str, list[bytes]]
 ) -> None:

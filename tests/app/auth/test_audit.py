@@ -113,6 +113,7 @@ def test_action_is_recorded_before_and_after(client: TestClient) -> None:
     assert begun["request_id"] == done["request_id"]
 
 
+@pytest.mark.one_server("renames a table, which is an outage to SQLite alone")
 def test_action_without_a_log_is_refused(client: TestClient, store: Path) -> None:
     database = history_of(client).database
     with database.write() as connection:
@@ -144,6 +145,7 @@ async def test_interrupted_action_stays_begun(audit: Audit) -> None:
     assert (entry.outcome, entry.request_id) == ("begun", "r-1")
 
 
+@pytest.mark.one_server("changes the models folder by hand")
 def test_serving_version_is_recorded(
     client: TestClient, store: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:

@@ -168,6 +168,7 @@ async def test_second_server_on_a_folder_is_refused(settings: Settings, make_ent
     await reopen(settings)  # and lets go when it is closed
 
 
+@pytest.mark.one_server("keeps its database in a file")
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_nothing_is_lost_while_the_database_file_is_gone(
     settings: Settings, make_entry: MakeEntry, replaced: bool, caplog: pytest.LogCaptureFixture
@@ -223,6 +224,7 @@ async def test_failing_disk_is_retried(
     assert files(settings) == expected_files([entry])
 
 
+@pytest.mark.one_server("keeps its database in a file")
 async def test_full_journal_refuses_and_recovers(tmp_path: Path, make_entry: MakeEntry) -> None:
     settings = Settings(history=tmp_path, journal_bytes=100_000)
     away = settings.sqlite_file.with_name("away")
@@ -277,6 +279,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.one_server("keeps its database in a file")
 @pytest.mark.parametrize(
     "answers", [20, *(pytest.param(answers, marks=pytest.mark.slow) for answers in (1, 2, 100, 400))]
 )
