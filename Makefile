@@ -68,7 +68,7 @@ test-fast: lint
 
 test-all: lint programs $(VENV)/.installed-ray
 	$(BIN)/$(PYTEST_ALL) -m ''
-	$(BIN)/$(PYTEST_ALL) --two-servers tests/app/routes tests/app/client tests/app/middleware
+	$(BIN)/$(PYTEST_ALL) --two-servers tests/app/routes
 
 # Use Python 3.11: the oldest versions have no wheels for newer Pythons. Warnings are no errors here, because old
 # versions use what newer ones beside them deprecate.

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import main
 from app.settings import Settings
+from app.storage import fsspec_store
 from tests.support import s3
 from tests.support.postgres import Postgres
 
@@ -35,6 +36,7 @@ def installed(postgres: Postgres, s3_server: s3.S3Server) -> Iterator[None]:
     with ExitStack() as databases, pytest.MonkeyPatch.context() as patch:
         for name, value in (s3.ENVIRONMENT | {"AWS_ENDPOINT_URL": s3_server.url}).items():
             patch.setenv(name, value)
+        patch.setattr(fsspec_store, "_WRITE_SECONDS", 60)  # a busy machine's
         pairs = _Pairs(postgres, databases, s3_server.make_bucket())
         for module in list(sys.modules.values()):
             if vars(module).get("create_app") is _create_app:
