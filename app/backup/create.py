@@ -32,6 +32,7 @@ from app.database.tables import inspections
 from app.history import identity
 from app.history.inspection_files import is_image_name
 from app.settings import Settings
+from app.storage.urls import StoreError
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.files.atomic_files import temporary_directory
 from flows.fastflow.files.plain_files import file_hashes
@@ -69,11 +70,16 @@ def create_snapshot(settings: Settings, folder: BackupFolder) -> tuple[str, int]
     database = Database(settings.database_url)
     try:
         database.prepare()
-        if identity.read_identity(database) is None:
+        history_id = identity.read_identity(database)
+        if history_id is None:
             raise BackupError(
                 f"no server has used {redact_url(database.engine.url)} yet, so the snapshot would be empty. "
                 "Set FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server"
             )
+        try:
+            identity.require_store(database, None, history_id)
+        except StoreError as error:
+            raise BackupError(f"FLOWGAUGE_STORE cannot be used: {error}") from error
         folder.create()
         with folder.locked():
             name, copied = _SnapshotWriter(history, settings.models.absolute(), folder, database).run()

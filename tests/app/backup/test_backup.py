@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from sqlalchemy import select
+from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
 from app.auth.audit import Audit
@@ -21,6 +21,7 @@ from app.auth.permissions import COMMAND_LINE
 from app.backup.create import create_snapshot
 from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, ManifestLine
 from app.backup.restore import restore_snapshot
+from app.database import tables
 from app.database.engine import Database
 from app.database.tables import inspections
 from app.history import identity
@@ -405,6 +406,13 @@ def test_creating_and_restoring_are_audited(plant: Plant) -> None:
 def test_folder_is_for_its_user_alone(plant: Plant) -> None:
     plant.create()
     assert plant.folder.path.stat().st_mode & 0o077 == 0
+
+
+def test_backup_without_the_setting_of_a_store_is_refused(plant: Plant) -> None:
+    with closing(Database(plant.settings.database_url)) as database, database.write() as connection:
+        connection.execute(update(tables.identity).values(has_store=True))
+    with pytest.raises(BackupError, match="FLOWGAUGE_STORE cannot be used: it is not set"):
+        plant.create()
 
 
 def test_backup_of_a_store_is_refused(tmp_path: Path) -> None:
