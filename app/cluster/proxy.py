@@ -41,7 +41,8 @@ class CategoryRouting:
 class ProblemAnswers:
     """Replaces errors that Ray answers itself by the problem `draining`: repeat the request.
 
-    Ray's are plain text, which no route answers with these codes. Its own X-Request-ID is removed.
+    Ray's are plain text, which no route answers with these codes: 404 is that of a proxy that knows no
+    application yet. Its own X-Request-ID is removed.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -59,7 +60,7 @@ class ProblemAnswers:
                 started = True
                 headers = MutableHeaders(scope=message)
                 is_text = headers.get("content-type", "").startswith("text/plain")
-                replaced = message["status"] in (408, 500, 503) and is_text
+                replaced = message["status"] in (404, 408, 500, 503) and is_text
                 if replaced:
                     await _send_problem(scope, send)
                 elif (own := headers.get(_REQUEST_ID)) is not None:

@@ -53,7 +53,14 @@ async def test_category_of_the_path_routes(path: str, models: list[str]) -> None
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "app", [PlainTextResponse("Request dropped", 503), PlainTextResponse("x", 500), answer_nothing, fail]
+    "app",
+    [
+        PlainTextResponse("Path '/' not found.", 404),
+        PlainTextResponse("Request dropped", 503),
+        PlainTextResponse("x", 500),
+        answer_nothing,
+        fail,
+    ],
 )
 async def test_error_of_ray_becomes_a_problem(app: ASGIApp) -> None:
     response = await get(app, "/v1/models/bottle/predict", **{"X-Request-ID": "line-1"})
