@@ -1,8 +1,12 @@
-"""A hundred categories on three nodes under load, of which one is killed and another one added."""
+"""Nodes of a Ray cluster that are killed under load: one of three, and the head."""
 
 import itertools
 import logging
+import shutil
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread
@@ -12,9 +16,11 @@ import httpx
 import pytest
 
 from tests.support import fleet
+from tests.support.cluster_load import Load, require_each_once
+from tests.support.ports import reserved_port
 from tests.support.postgres import Postgres
 from tests.support.waiting import eventually
-from tests.system.ray_service import Deployed, deployed_on
+from tests.system.ray_service import Deployed, deployed_on, prepared
 
 logger = logging.getLogger(__name__)
 pytestmark = [
@@ -106,3 +112,60 @@ def test_node_killed_and_node_added_under_load(tmp_path: Path, postgres: Postgre
         assert len(set(ids)) == len(ids)
         with service.http() as client:
             assert {client.get(f"/v1/inspections/{one}").status_code for one in ids} == {200}
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[int]:
+    """Run a Redis server and yield its port."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("no redis-server; on Debian: apt-get install redis-server")
+    holder, port = reserved_port()
+    options = {"port": port, "bind": "127.0.0.1", "dir": folder, "save": "", "logfile": folder / "redis.log"}
+    command = [program, *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+    with holder, subprocess.Popen(command) as process:
+        try:
+            yield port
+        finally:
+            process.kill()
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    process.kill()
+    return process.wait()
+
+
+def test_head_killed_under_load(
+    tmp_path: Path,
+    postgres: Postgres,
+    small_fleet: fleet.Fleet,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With Redis the other node serves on, and Ray's new head finds it again."""
+    models = small_fleet.copy(tmp_path / "models").models
+    with ExitStack() as stack:
+        port = stack.enter_context(redis(tmp_path))
+        monkeypatch.setenv("RAY_REDIS_ADDRESS", f"127.0.0.1:{port}")
+        url = stack.enter_context(postgres.database())
+        service = stack.enter_context(prepared(2, tmp_path, url, models))
+        nodes, commands = service.cluster, [service.start_command(2)]
+        stack.callback(lambda: [stop(command) for command in commands])
+        load = Load(service, small_fleet, clients=2)
+        with load.running():
+            load.wait_for_answers(40)
+            stop(commands[0])  # it runs on the head
+            nodes.kill_node(0)
+            killed = time.monotonic()
+            eventually(lambda: len(service.replicas()) == 1)
+            [survivor] = service.replicas()
+            load.wait_for_answers(40)
+            nodes.start_node(head=True)
+            eventually(lambda: len(service.replicas()) == 2)  # by Ray, without the command
+            assert survivor in service.replicas()
+            commands.append(service.start_command(2))
+            load.wait_for_answers(40)
+        begun = sorted(begun - killed for begun, _, _ in load.served)
+        gap = max(later - sooner for sooner, later in itertools.pairwise(begun))
+        said = "%d answered, refusals %s, %.1f s in which no inspection began that was answered"
+        logger.info(said, len(begun), dict(load.refusals), gap)
+        require_each_once(service, load)

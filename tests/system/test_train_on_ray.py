@@ -17,6 +17,8 @@ import pytest
 
 from flows.fastflow.bundle.bundle import read_manifest, verify
 from flows.fastflow.bundle.models_folder import active_version, versions
+from tests.support.server import Server
+from tests.support.waiting import eventually
 from tests.system.processes import COMMAND, FlowGauge
 from tests.system.ray_cluster import Cluster, cluster
 
@@ -167,6 +169,29 @@ def test_end_of_the_command_ends_its_tasks(
     shares = [event["share"] for event in events if event["event"] == "progress"]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, 1)
+
+
+def test_job_of_a_server_trains_on_the_cluster(
+    three_nodes: Cluster, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "HOME"):
+        monkeypatch.setenv(name, three_nodes.environment[name])
+    (tmp_path / "models").mkdir()
+    images = sorted((tiny_data / "tiny/train/good").glob("*.png"))[:12]
+    files = [("file", (path.name, path.read_bytes())) for path in images]
+    server = Server(tmp_path / "models", tmp_path / "server", ray=three_nodes.address)
+    with server, server.client() as client:
+        client.post("/v1/products", json={"name": "part", "takeover": "manual"}).raise_for_status()
+        path = "/v1/products/part/images"
+        client.post(path, params={"label": "good"}, files=files).raise_for_status()
+        wanted = {"kind": "train", "product": "part", "settings": {"epochs": 2}}
+        job = client.post("/v1/jobs", json=wanted).raise_for_status().json()
+        eventually(lambda: bool(three_nodes.processes("train part")))
+        path = f"/v1/jobs/{job['id']}"
+        eventually(lambda: client.get(path).json()["state"] not in ("queued", "running"))
+        ended = client.get(path).json()
+        assert ended["state"] == "succeeded", ended["error"]
+        assert versions(tmp_path / "models", "part") == [ended["result"]["version"]]
 
 
 def test_without_a_cluster_nothing_is_begun(flowgauge: FlowGauge, twelve: Path, tmp_path: Path) -> None:
