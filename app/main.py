@@ -76,6 +76,11 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.leader = leader = Leader(app.state.database, partial(_lead, app.state))
             stack.push_async_callback(leader.close)
             await leader.open()
+            if settings.store is None and not leader.leads:
+                logger.warning(
+                    "another server uses this database, and its images are on its disk alone: "
+                    "set FLOWGAUGE_STORE on both, or stop one"
+                )
             stack.callback(app.state.jobs.end)
             app.state.notifications.start()
             stack.push_async_callback(asyncio.to_thread, app.state.notifications.close)

@@ -66,6 +66,15 @@ def without_notifications(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Notifications, "start", lambda _: None)
 
 
+def test_second_server_without_a_store_is_warned(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(database_url, tmp_path / "a"):
+        assert "another server uses this database" not in caplog.text
+        with running(database_url, tmp_path / "b"):
+            assert "another server uses this database" in caplog.text
+
+
 @pytest.mark.usefixtures("without_notifications")
 def test_login_works_at_the_other_server_at_once(
     pair: tuple[TestClient, TestClient], admin: dict[str, str]
