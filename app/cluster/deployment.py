@@ -79,7 +79,7 @@ def deployed(address: str, settings: Settings, replicas: Replicas) -> Iterator[N
     options: dict[str, Any] = {"host": settings.host, "port": settings.port}
     if settings.tls_key is not None:
         options |= {"ssl_keyfile": str(settings.tls_key), "ssl_certfile": str(settings.tls_certificate)}
-    with connected(address, {"RAY_SERVE_HTTPPROXY_CALLBACK_IMPORT_PATH": PROXY_CALLBACK}):
+    with connected(address, {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": PROXY_CALLBACK}):
         from ray import serve
 
         serve.start(proxy_location="EveryNode", http_options=options)
