@@ -75,7 +75,8 @@ class TestRegions:
             assert answers[0].regions is not None
             assert answers[1].regions is None
             assert answers[0].anomalous_area_fraction == answers[1].anomalous_area_fraction
-            assert answers[0].score == answers[1].score
+            # Of two servers, each has compiled the model: the last digit of a float32 may differ.
+            assert answers[0].score == pytest.approx(answers[1].score, rel=1e-6)
             for answer in answers:
                 assert answer.links is not None
                 kept = Inspection.model_validate(service.get(answer.links.inspection).json())
