@@ -135,17 +135,20 @@ def stop(process: subprocess.Popen[bytes]) -> int:
     return process.wait()
 
 
+@pytest.mark.parametrize("with_redis", [True, False], ids=["redis", "no-redis"])
 def test_head_killed_under_load(
+    with_redis: bool,
     tmp_path: Path,
     postgres: Postgres,
     small_fleet: fleet.Fleet,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With Redis the other node serves on, and Ray's new head finds it again."""
+    """With Redis the other node serves meanwhile and after it; without Redis all is started again."""
     models = small_fleet.copy(tmp_path / "models").models
     with ExitStack() as stack:
-        port = stack.enter_context(redis(tmp_path))
-        monkeypatch.setenv("RAY_REDIS_ADDRESS", f"127.0.0.1:{port}")
+        if with_redis:
+            port = stack.enter_context(redis(tmp_path))
+            monkeypatch.setenv("RAY_REDIS_ADDRESS", f"127.0.0.1:{port}")
         url = stack.enter_context(postgres.database())
         service = stack.enter_context(prepared(2, tmp_path, url, models))
         nodes, commands = service.cluster, [service.start_command(2)]
@@ -156,12 +159,17 @@ def test_head_killed_under_load(
             stop(commands[0])  # it runs on the head
             nodes.kill_node(0)
             killed = time.monotonic()
-            eventually(lambda: len(service.replicas()) == 1)
-            [survivor] = service.replicas()
-            load.wait_for_answers(40)
-            nodes.start_node(head=True)
-            eventually(lambda: len(service.replicas()) == 2)  # by Ray, without the command
-            assert survivor in service.replicas()
+            if with_redis:
+                eventually(lambda: len(service.replicas()) == 1)
+                [survivor] = service.replicas()
+                load.wait_for_answers(40)
+                nodes.start_node(head=True)
+                eventually(lambda: len(service.replicas()) == 2)  # by Ray, without the command
+                assert survivor in service.replicas()
+            else:
+                nodes.start_node(head=True)
+                assert nodes.nodes[1].wait(120) != 0  # it was a node of another cluster
+                nodes.start_node()
             commands.append(service.start_command(2))
             load.wait_for_answers(40)
         begun = sorted(begun - killed for begun, _, _ in load.served)
