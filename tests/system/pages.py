@@ -35,6 +35,10 @@ _MISSING = """
 # Faults that axe holds for lesser ones: a list that is none, two places of one name.
 _ASTRAY = ("aria-allowed-role", "landmark-unique")
 
+_FADED_IN = """() => Promise.all(document.getAnimations()
+  .filter((one) => one.effect.getTiming().iterations !== Infinity)
+  .map((one) => one.finished.catch(() => null)))"""
+
 _DROP = """([selector, files]) => {
   const carried = new DataTransfer();
   for (const [name, data] of files) {
@@ -181,7 +185,8 @@ def until_held(page: Page, held: Sequence[Route], count: int = 1) -> None:
 
 
 def serious(page: Page) -> list[str]:
-    """Return the accessibility violations that axe finds."""
+    """Return the accessibility violations that axe finds, once what fades in has its colours."""
+    page.evaluate(_FADED_IN)
     found = Axe().run(page).response["violations"]
     return [
         f"{one['id']}: {one['help']}; {[' '.join(node['html'].split())[:120] for node in one['nodes'][:3]]}"
