@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from app.cluster import proxy
+from app.cluster.deployment import PROXY_VARIABLES
 from app.settings import Settings, unknown_variables
 
 RAY = Path(__file__).parents[1] / "deploy" / "ray"
@@ -59,6 +60,7 @@ def test_pods_have_settings_of_the_service(monkeypatch: pytest.MonkeyPatch) -> N
     for pod in read_pods():
         [container] = pod["containers"]
         variables = {one["name"]: one["value"] for one in container["env"]}
+        assert variables.items() >= PROXY_VARIABLES.items()
         module, _, function = variables["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].rpartition(".")
         assert getattr(importlib.import_module(module), function) is proxy.middlewares
         settings = {**SECRET, **variables}

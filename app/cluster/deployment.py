@@ -12,7 +12,8 @@ NAME: Final = "flowgauge"
 # Ray's own queues stay open: the service refuses by itself, with a reason and Retry-After.
 _MAX_ONGOING: Final = 4096
 _SHUTDOWN_SECONDS: Final = 40  # live streams, which never end, are cut after it
-PROXY_CALLBACK: Final = "app.cluster.proxy.middlewares"
+# Ray reads it where it starts the proxies.
+PROXY_VARIABLES: Final = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "app.cluster.proxy.middlewares"}
 
 
 class Replicas(NamedTuple):
@@ -79,7 +80,7 @@ def deployed(address: str, settings: Settings, replicas: Replicas) -> Iterator[N
     options: dict[str, Any] = {"host": settings.host, "port": settings.port}
     if settings.tls_key is not None:
         options |= {"ssl_keyfile": str(settings.tls_key), "ssl_certfile": str(settings.tls_certificate)}
-    with connected(address, {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": PROXY_CALLBACK}):
+    with connected(address, PROXY_VARIABLES):
         from ray import serve
 
         serve.start(proxy_location="EveryNode", http_options=options)

@@ -13,7 +13,7 @@ import yaml
 from app.auth.key_store import KeyStore
 from app.auth.permissions import COMMAND_LINE
 from app.client.sync import Client
-from app.cluster.deployment import PROXY_CALLBACK
+from app.cluster.deployment import PROXY_VARIABLES
 from app.database.engine import Database
 from app.schemas.access import Role
 from tests.support.ports import reserved_port
@@ -134,7 +134,7 @@ def prepared(
     (held, port), (held_too, dashboard_port) = reserved_port(), reserved_port()
     settings = {**shared, "history": str(root / "history"), "port": str(port), "threads": "1"}
     variables = {f"FLOWGAUGE_{name.upper()}": value for name, value in settings.items()}
-    of_nodes = {**variables, "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": PROXY_CALLBACK} if dashboard else {}
+    of_nodes = variables | PROXY_VARIABLES if dashboard else {}
     with (
         held,
         held_too,
