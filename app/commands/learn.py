@@ -50,9 +50,12 @@ def learn(
     Give all reviewed images each time: what the version has learned before is replaced. Images that it was
     fitted to or calibrated with are refused; copies with the same pixels are left out.
     """
+    from flows.fastflow.bundle import models_folder, publication
+
+    models_folder.require_own(models)
+    # Imported last: torch takes seconds, and a copy is refused at once.
     import torch
 
-    from flows.fastflow.bundle import models_folder, publication
     from flows.fastflow.bundle.bundle import read_manifest
     from flows.fastflow.detector import Detector
     from flows.fastflow.files.atomic_files import temporary_directory
@@ -62,7 +65,6 @@ def learn(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    models_folder.require_own(models)
     folder = models_folder.resolve(models, category, version)
     before = read_manifest(folder)
     reviewed_defects = _find(defects, "--defects")
