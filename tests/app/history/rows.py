@@ -1,4 +1,4 @@
-"""Rows of inspections for tests."""
+"""Rows and files of inspections for tests."""
 
 import hashlib
 import itertools
@@ -10,6 +10,7 @@ from sqlalchemy import insert
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections
+from app.history.inspection_files import InspectionFiles, image_name, map_name
 from app.history.rates import DECISIONS
 from app.schemas.predict import Decision
 from app.schemas.reports import DecisionCounts
@@ -54,6 +55,12 @@ def add(database: Database, *added: dict[str, Any]) -> list[str]:
     with database.write() as connection:
         connection.execute(insert(inspections), list(added))
     return [one["id"] for one in added]
+
+
+def store_files(
+    files: InspectionFiles, sha256: str, image: bytes, identifier: str, score_map: bytes = b"map"
+) -> None:
+    files.store_all({image_name(sha256): image, map_name(identifier): score_map})
 
 
 def decided(**counts: tuple[int, int, int]) -> dict[Decision, DecisionCounts]:

@@ -14,8 +14,9 @@ from PIL import Image
 from app.database import clock
 from app.errors.problems import Problem
 from app.history.drawing import MAX_WAITING, Drawer, DrawingSource, View
-from app.history.inspection_files import InspectionFiles, image_name, map_name
+from app.history.inspection_files import InspectionFiles
 from flows.fastflow.imaging.heatmap import ColourScale
+from tests.app.history.rows import store_files
 
 # Left nothing is unusual, right everything is as bad as the scale goes.
 SCORES = np.tile(np.array([0, 0, 0, 2, 2, 2], np.float16), (4, 1))
@@ -58,7 +59,7 @@ def keep(files: InspectionFiles, image: bytes) -> DrawingSource:
     file = io.BytesIO()
     np.save(file, SCORES, allow_pickle=False)
     kept = DrawingSource(clock.new_id(), hashlib.sha256(image).hexdigest(), ColourScale(0.0, 1.0))
-    files.store_all({image_name(kept.sha256): image, map_name(kept.identifier): file.getvalue()})
+    store_files(files, kept.sha256, image, kept.identifier, file.getvalue())
     return kept
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from app.database import clock
-from app.history.inspection_files import InspectionFiles, image_name, map_name
+from app.history.inspection_files import InspectionFiles
+from tests.app.history.rows import store_files
 
 IMAGE = b"the bytes of an upload"
 SHA256 = hashlib.sha256(IMAGE).hexdigest()
@@ -29,7 +30,7 @@ def store(tmp_path: Path) -> InspectionFiles:
 @pytest.fixture
 def identifier(store: InspectionFiles) -> str:
     identifier = clock.new_id()
-    store.store_all({image_name(SHA256): IMAGE, map_name(identifier): encoded(SCORES)})
+    store_files(store, SHA256, IMAGE, identifier, encoded(SCORES))
     return identifier
 
 
@@ -50,7 +51,7 @@ def test_missing_files_are_none(store: InspectionFiles) -> None:
 def test_image_with_other_bytes_is_none(store: InspectionFiles, identifier: str, found: bytes) -> None:
     store.image_path(SHA256).write_bytes(found)
     assert store.read_image(SHA256) is None
-    store.store_all({image_name(SHA256): IMAGE, map_name(identifier): encoded(SCORES)})
+    store_files(store, SHA256, IMAGE, identifier, encoded(SCORES))
     assert store.read_image(SHA256) == IMAGE
 
 

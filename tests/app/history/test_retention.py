@@ -17,11 +17,10 @@ from app.events.log import NewEvent
 from app.history import reviews
 from app.history.deletions import DeletionGuard
 from app.history.history import History
-from app.history.inspection_files import image_name, map_name
 from app.history.retention import Retention
 from app.schemas.deletions import HeldDeletion
 from app.settings import Settings
-from tests.app.history.rows import add, row
+from tests.app.history.rows import add, row, store_files
 from tests.support.postgres import Postgres
 from tests.support.waiting import until
 
@@ -38,16 +37,14 @@ class Kept:
         at = clock.now_ms() - int(days_old * DAY)
         one = row(at, image, **columns)
         data = one["id"].encode() if image is None else image
-        self.history.files.store_all({image_name(one["image_sha256"]): data, map_name(one["id"]): b"m" * 100})
+        store_files(self.history.files, one["image_sha256"], data, one["id"], b"m" * 100)
         [identifier] = add(self.history.database, one)
         return identifier
 
     def add_many(self, count: int, days_old: float = 0) -> None:
         some = [row(clock.now_ms() - int(days_old * DAY), IMAGE) for _ in range(count)]
         for one in some:
-            self.history.files.store_all(
-                {image_name(one["image_sha256"]): IMAGE, map_name(one["id"]): b"m" * 100}
-            )
+            store_files(self.history.files, one["image_sha256"], IMAGE, one["id"], b"m" * 100)
         add(self.history.database, *some)
 
     def review(self, identifier: str) -> None:

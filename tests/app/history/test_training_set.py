@@ -9,12 +9,12 @@ import pytest
 from app.auth.permissions import ANONYMOUS
 from app.database.engine import Database
 from app.history import reviewed_images, reviews, training_set
-from app.history.inspection_files import InspectionFiles, image_name, map_name
+from app.history.inspection_files import InspectionFiles
 from app.history.reviewed_images import ReviewedInspection, find_images, find_images_of_parts
 from app.http.responses import PIECE_BYTES
 from app.schemas.history import Verdict
 from flows.fastflow.calibration.images_per_part import number_parts
-from tests.app.history.rows import add, row
+from tests.app.history.rows import add, row, store_files
 from training.data import layout
 
 AT = 1_790_000_000_000
@@ -31,7 +31,7 @@ class Kept:
     def add(self, image: bytes, *verdicts: Verdict, **columns: Any) -> str:
         one = row(AT, image, **columns)
         if one["has_pictures"]:
-            self.files.store_all({image_name(one["image_sha256"]): image, map_name(one["id"]): b"map"})
+            store_files(self.files, one["image_sha256"], image, one["id"])
         [identifier] = add(self.database, one)
         for revision, verdict in enumerate(verdicts):
             reviews.add_review(self.database, ANONYMOUS, identifier, verdict, revision)

@@ -7,12 +7,11 @@ import pytest
 
 from app.errors.problems import Problem
 from app.history.history import History
-from app.history.inspection_files import image_name, map_name
 from app.learning import reviews
 from app.learning.reviews import LearningSet, find_learning_set
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.bundle.bundle import read_manifest
-from tests.app.history.rows import add, row
+from tests.app.history.rows import add, row, store_files
 
 
 class Reviewed:
@@ -25,7 +24,7 @@ class Reviewed:
 
     def add(self, image: bytes, verdict: str = "defect", **columns: Any) -> str:
         one = row(image=image, verdict=verdict, **columns)
-        self.history.files.store_all({image_name(one["image_sha256"]): image, map_name(one["id"]): b"map"})
+        store_files(self.history.files, one["image_sha256"], image, one["id"])
         [identifier] = add(self.history.database, one)
         return identifier
 
