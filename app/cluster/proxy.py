@@ -42,7 +42,7 @@ class ProblemAnswers:
     """Replaces errors that Ray answers itself by the problem `draining`: repeat the request.
 
     Ray's are plain text, which no route answers with these codes: 404 is that of a proxy that knows no
-    application yet. Its own X-Request-ID is removed.
+    application yet. The X-Request-ID that Ray adds to ours is removed.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -23,7 +23,7 @@ _READY_SECONDS: Final = 120
 
 
 class Replica:
-    """What Ray asks of a replica besides its answers."""
+    """Base of the deployment, with the health check of Ray."""
 
     app: "Service"
 

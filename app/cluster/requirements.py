@@ -1,4 +1,4 @@
-"""What replicas need, whoever deploys them."""
+"""Requirements for replicas, however they are deployed."""
 
 from app.auth.exposure import require_certificate, require_keys_on_network
 from app.settings import Settings

@@ -124,32 +124,32 @@ class Load:
             self.faults.append(f"{response.status_code} {response.text[:300]}")
 
 
-def require_each_once(two: Servers, load: Load) -> None:
+def require_each_once(servers: Servers, load: Load) -> None:
     """Require each answered inspection in the history once, with its files, key and event.
 
     No key may have two inspections, and all readers must get the events in one order.
     """
     assert load.faults == []
-    eventually(lambda: _nothing_waits(two))
-    with two.database.read() as connection:
+    eventually(lambda: _nothing_waits(servers))
+    with servers.database.read() as connection:
         kept = connection.execute(select(inspections.c.id, inspections.c.idempotency_key)).all()
         told = connection.scalars(select(events.c.data).where(events.c.kind == "inspection")).all()
     assert {key: n for key, n in Counter(row.idempotency_key for row in kept).items() if n > 1} == {}
     keys = {row.id: row.idempotency_key for row in kept}
     assert {one: key for one, (key, _) in load.answered.items() if keys.get(one) != key} == {}
     assert Counter(json.loads(data)["inspection_id"] for data in told) == Counter(list(keys))
-    with two.client() as client:
+    with servers.client() as client:
         for identifier, (_, sha256) in load.answered.items():
             assert hashlib.sha256(client.source(identifier)).hexdigest() == sha256
             assert client.score_map(identifier).startswith(b"\x93NUMPY")
 
 
-def _nothing_waits(two: Servers) -> bool:
+def _nothing_waits(servers: Servers) -> bool:
     """Tell if the inspections of all servers are filed, and their keys free."""
-    with two.database.read() as connection:
+    with servers.database.read() as connection:
         claims = connection.scalar(select(func.count()).select_from(idempotency_claims))
     return not claims and not any(
-        path.stat().st_size for folder in two.journals() for path in folder.iterdir()
+        path.stat().st_size for folder in servers.journals() for path in folder.iterdir()
     )
 
 
