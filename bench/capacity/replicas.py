@@ -2,8 +2,9 @@
 
     python -m bench.capacity.replicas
 
-Each has the same models and one computing thread a process, PostgreSQL and a store in a folder of this
-machine, and asks for keys. Needs the extra ray. The machine should have nothing else to do.
+All have the same models, PostgreSQL database and store, which is a folder of this machine, and one
+computing thread a process. They take turns, and the figures are medians over the turns. Needs the extra ray.
+The machine should have nothing else to do.
 """
 
 import argparse
@@ -38,17 +39,18 @@ _WARM_UP_SECONDS = 5.0
 
 
 def main() -> None:
-    """Measure in turns, and write the report."""
+    """Measure each service in turns, and write the report."""
     parser = argparse.ArgumentParser(prog="python -m bench.capacity.replicas", description=__doc__)
     parser.add_argument("--out", type=Path, default=RESULTS / "replicas")
     parser.add_argument("--folder", type=Path, default=RESULTS / "fleet", help="of the trained models")
     parser.add_argument("--size", type=int, default=256, help="side of the models' input in pixels")
     parser.add_argument("--seconds", type=float, default=15, help="of each load")
+    parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     trained = fleet.make(options.folder / str(options.size), size=options.size, categories=4, versions=1)
     if (programs := binaries()) is None:
         sys.exit("PostgreSQL is not installed; on Debian: apt-get install postgresql")
-    rows = []
+    measured: dict[str, list[list[float]]] = {}
     with Postgres(programs) as postgres, postgres.database() as url, tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "shared").mkdir()
@@ -58,24 +60,33 @@ def main() -> None:
         database.upgrade()
         _, key = KeyStore(database).create(COMMAND_LINE, Role.ADMIN, "bench")
         database.close()
-        with Server(shutil.copytree(trained.models, root / "models"), root / "server", **shared) as server:
-            rows.append(["flowgauge serve", *_measure(server.port, key, trained, options.seconds)])
-        for replicas in (1, 2):
-            with _deployed(replicas, root, shared) as port:
+        models = shutil.copytree(trained.models, root / "models")
+        for turn in range(options.turns):
+            with Server(models, root / f"server-{turn}", **shared) as server:
+                found = _measure(server.port, key, trained, options.seconds)
+            measured.setdefault("flowgauge serve", []).append(found)
+            for replicas in (1, 2):
                 name = f"flowgauge cluster serve, {replicas}"
-                rows.append([name, *_measure(port, key, trained, options.seconds)])
+                with _deployed(replicas, root / f"cluster-{replicas}-{turn}", shared) as port:
+                    found = _measure(port, key, trained, options.seconds)
+                measured.setdefault(name, []).append(found)
+    rows = [
+        [name, *(f"{statistics.median(values):.1f}" for values in zip(*turns, strict=True))]
+        for name, turns in measured.items()
+    ]
     head = ["service", *(f"{n} clients: {what}" for n in _CLIENTS for what in ("median ms", "images/s"))]
     table = Table("One computing thread a process", head, rows)
-    sys.exit(Report("replicas", {"input size": options.size}, [table]).write(options.out))
+    settings = {"input size": options.size, "turns": options.turns}
+    sys.exit(Report("replicas", settings, [table], figures=measured).write(options.out))
 
 
-def _measure(port: int, key: str, trained: fleet.Fleet, seconds: float) -> list[str]:
+def _measure(port: int, key: str, trained: fleet.Fleet, seconds: float) -> list[float]:
     """Return median milliseconds and images a second for each number of clients."""
     asyncio.run(_load(port, key, trained, max(_CLIENTS), _WARM_UP_SECONDS))
-    found = list[str]()
+    found = list[float]()
     for clients in _CLIENTS:
         times = asyncio.run(_load(port, key, trained, clients, seconds))
-        found += [f"{1000 * statistics.median(times):.1f}", f"{len(times) / seconds:.1f}"]
+        found += [1000 * statistics.median(times), len(times) / seconds]
     return found
 
 
@@ -102,16 +113,16 @@ async def _load(port: int, key: str, trained: fleet.Fleet, clients: int, seconds
 
 
 @contextmanager
-def _deployed(replicas: int, root: Path, shared: Mapping[str, str]) -> Iterator[int]:
+def _deployed(replicas: int, folder: Path, shared: Mapping[str, str]) -> Iterator[int]:
     """Deploy the service on a cluster with a node for each replica; yield its port."""
     with ExitStack() as stack:
         nodes = stack.enter_context(cluster(replicas))
         holder, port = reserved_port()
         stack.enter_context(holder)
-        settings = {**shared, "history": str(root / f"cluster-{replicas}"), "port": str(port)}
+        settings = {**shared, "history": str(folder), "port": str(port)}
         environment = nodes.environment | {f"FLOWGAUGE_{name.upper()}": v for name, v in settings.items()}
         command = [sys.executable, "-m", "flowgauge", "cluster", "serve", "--address", nodes.address]
-        log = root / f"cluster-{replicas}.log"
+        log = folder.with_suffix(".log")
         file = stack.enter_context(log.open("w"))
         process = subprocess.Popen(
             [*command, f"--replicas={replicas}"], env=environment, stdout=file, stderr=subprocess.STDOUT

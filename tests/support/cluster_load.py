@@ -52,6 +52,7 @@ class Load:
         served: when each of them was first sent (monotonic), its category and version.
         faults: answers that no client should get.
         refusals: number of refusals by type of problem, or by status if they are nginx's.
+        last_refusal: when the last of them came (monotonic).
     """
 
     cluster: Servers
@@ -63,6 +64,7 @@ class Load:
     served: list[tuple[float, str, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
+    last_refusal: float = 0
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _answers: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -72,7 +74,7 @@ class Load:
         """Send images from several threads within the block."""
         self._ended.clear()
         with ThreadPoolExecutor(self.clients) as pool:
-            sending = [pool.submit(self._send, number) for number in range(self.clients)]
+            sending = [pool.submit(self._send) for _ in range(self.clients)]
             try:
                 yield
             finally:
@@ -85,8 +87,8 @@ class Load:
         for _ in range(number):
             assert self._answers.acquire(timeout=120), self.faults
 
-    def _send(self, client_number: int) -> None:
-        category = self.fleet.categories[client_number % len(self.fleet.categories)]
+    def _send(self) -> None:
+        categories = self.fleet.categories
         with self.cluster.client() as client:
             client._http.event_hooks["response"].append(self._note_refusal)
             while not self._ended.is_set():
@@ -94,6 +96,7 @@ class Load:
                 image = self.fleet.images[number % len(self.fleet.images)]
                 if number % 8:  # others share the file of their image
                     image = unique(image, number)
+                category = categories[number % len(categories)]
                 key, begun = f"{self.prefix}-{number}", time.monotonic()
                 try:
                     answer = client.inspect(category, image, idempotency_key=key)
@@ -113,6 +116,7 @@ class Load:
         if response.is_success:
             return
         response.read()
+        self.last_refusal = time.monotonic()
         if response.headers.get("content-type") == "application/problem+json":
             name = response.json()["type"]
             self.refusals[name] += 1

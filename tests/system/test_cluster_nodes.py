@@ -9,10 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any
 
-import httpx
 import pytest
 
 from tests.support import fleet
@@ -20,7 +17,7 @@ from tests.support.cluster_load import Load, require_each_once
 from tests.support.ports import reserved_port
 from tests.support.postgres import Postgres
 from tests.support.waiting import eventually
-from tests.system.ray_service import Deployed, deployed_on, prepared
+from tests.system.ray_service import deployed_on, prepared
 
 logger = logging.getLogger(__name__)
 pytestmark = [
@@ -28,90 +25,28 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed"),
 ]
-_REFUSALS = {"draining", "model-loading", "history-unavailable", "queue-full", "deadline-exceeded"}
-
-
-class Line:
-    """A client that sends images to all categories in turn, each until it is answered."""
-
-    def __init__(self, number: int, service: Deployed, made: fleet.Fleet, stop: Event) -> None:
-        self.answers: list[tuple[str, int, dict[str, Any]]] = []
-        self.refused: list[tuple[float, str]] = []
-        self.wrong: list[str] = []
-        self._number, self._service, self._made, self._stop = number, service, made, stop
-        self.thread = Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self) -> None:
-        with self._service.http() as client:
-            for i in itertools.count(self._number * 25):
-                category, image = self._made.categories[i % 100], i % len(self._made.images)
-                while (answer := self._send(client, category, image, f"{self._number}-{i}")) is None:
-                    if self._stop.is_set():
-                        return
-                    time.sleep(0.2)
-                self.answers.append((category, image, answer))
-                if self._stop.is_set():
-                    return
-
-    def _send(self, client: httpx.Client, category: str, image: int, key: str) -> dict[str, Any] | None:
-        headers = {"Content-Type": "image/jpeg", "Idempotency-Key": key}
-        try:
-            response = client.post(
-                f"/v1/models/{category}/predict", content=self._made.images[image], headers=headers
-            )
-        except httpx.TransportError as error:  # its proxy was on the node that was killed
-            self.refused.append((time.monotonic(), type(error).__name__))
-            return None
-        if response.status_code == 200:
-            answer: dict[str, Any] = response.json()
-            return answer
-        self.refused.append((time.monotonic(), response.json().get("type", response.text)))
-        if response.json().get("type") not in _REFUSALS:
-            self.wrong.append(response.text)
-        return None
 
 
 def test_node_killed_and_node_added_under_load(tmp_path: Path, postgres: Postgres) -> None:
+    """Three nodes serve 100 categories: no undocumented refusal, no wrong score, nothing lost."""
     made = fleet.make(tmp_path / "fleet", size=64, categories=100, versions=1)
+    scores = made.scores()
     with (
         postgres.database() as url,
         deployed_on(3, tmp_path, url, made.models) as service,
     ):
-        stop = Event()
-        lines = [Line(number, service, made, stop) for number in range(4)]
-
-        def answered() -> int:
-            return sum(len(line.answers) for line in lines)
-
-        eventually(lambda: answered() >= 400)
-        killed = time.monotonic()
-        service.cluster.kill_node(1)
-        before = answered()
-        eventually(lambda: answered() >= before + 200)
-        service.cluster.start_node()
-        eventually(lambda: len(service.replicas()) == 3)
-        before = answered()
-        eventually(lambda: answered() >= before + 200)
-        stop.set()
-        for line in lines:
-            line.thread.join()
-        answers = [answer for line in lines for answer in line.answers]
-        refused = [one for line in lines for one in line.refused]
-        assert [wrong for line in lines for wrong in line.wrong] == []
-        later = [at - killed for at, _ in refused]
-        said = "%d answered; %d refused, up to %.1f s after the kill"
-        logger.info(said, len(answers), len(refused), max(later, default=0))
-        scores: dict[tuple[str, int], set[float]] = {}
-        for category, image, answer in answers:
-            model = answer["model"]
-            assert (model["category"], model["version"]) == (category, made.versions[category][0])
-            scores.setdefault((category, image), set()).add(round(answer["score"], 3))
-        assert all(len(seen) == 1 for seen in scores.values())
-        ids = [answer["inspection_id"] for _, _, answer in answers]
-        assert len(set(ids)) == len(ids)
-        with service.http() as client:
-            assert {client.get(f"/v1/inspections/{one}").status_code for one in ids} == {200}
+        load = Load(service, made, clients=4, scores=scores)
+        with load.running():
+            load.wait_for_answers(400)
+            killed = time.monotonic()
+            service.cluster.kill_node(1)
+            load.wait_for_answers(200)
+            service.cluster.start_node()
+            eventually(lambda: len(service.replicas()) == 3)
+            load.wait_for_answers(200)
+        said = "%d answered, refusals %s, the last %.1f s after the kill"
+        logger.info(said, len(load.answered), dict(load.refusals), max(0, load.last_refusal - killed))
+        require_each_once(service, load)
 
 
 @contextmanager
