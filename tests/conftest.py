@@ -140,6 +140,14 @@ def _two_servers(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _sessions_of_stores_end(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End S3 sessions of a test's servers now: s3fs would end them in the event loop of a later test."""
+    yield
+    if request.config.getoption("two_servers"):
+        gc.collect()
+
+
 @pytest.fixture
 def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulate an x86 processor without bfloat16 instructions."""
