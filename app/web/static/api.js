@@ -4,6 +4,7 @@ import { has, t } from "./texts.js";
 const csrf = document.querySelector('meta[name="csrf-token"]');
 const keyId = document.querySelector('meta[name="key-id"]').content;
 const TIMEOUT_MS = 30000;
+const BY_PROXY = [502, 503, 504]; // in place of a server that does not answer
 
 class ApiError extends Error {
   constructor(status, type, detail, retryAfter = null) {
@@ -17,7 +18,8 @@ class ApiError extends Error {
 // The error's title in the page's language, then the service's detail on this request.
 function explain(status, problem) {
   const title = `problem.${problem?.type}`;
-  return has(title) ? `${t(title)}. ${problem.detail}` : t("script.failed", { status });
+  if (has(title)) return `${t(title)}. ${problem.detail}`;
+  return BY_PROXY.includes(status) ? t("script.offline") : t("script.failed", { status });
 }
 
 // timeoutMs: longer for slow requests.
@@ -75,7 +77,7 @@ export async function api(path, { etag = false, ...request } = {}) {
   try {
     answer = text ? JSON.parse(text) : null;
   } catch {
-    throw new ApiError(response.status, "internal", t("script.failed", { status: response.status }), after);
+    throw new ApiError(response.status, "internal", explain(response.status), after);
   }
   if (!response.ok) throw new ApiError(response.status, answer?.type, explain(response.status, answer), after);
   return etag ? { answer, etag: response.headers.get("ETag") } : answer;

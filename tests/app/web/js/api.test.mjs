@@ -70,3 +70,8 @@ test("without a connection the status is 0", async () => {
   willAnswer();
   await assert.rejects(api("/v1/x"), { status: 0, type: "offline", message: words["script.offline"] });
 });
+
+test("a proxy's page about a server that is away says so", async () => {
+  willAnswer([502, "<html>Bad Gateway</html>"]);
+  await assert.rejects(api("/v1/x"), { status: 502, message: words["script.offline"] });
+});

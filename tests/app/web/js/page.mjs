@@ -96,5 +96,6 @@ globalThis.fetch = async (path, { method, headers, body }) => {
   const answer = answers.shift();
   if (!answer) throw new TypeError("no connection");
   const [status, given, answered = {}] = answer;
-  return new Response(given === undefined ? null : JSON.stringify(given), { status, headers: answered });
+  const text = typeof given === "string" ? given : JSON.stringify(given);
+  return new Response(text, { status, headers: answered });
 };
