@@ -20,6 +20,7 @@ import flowgauge
 from bench.capacity import measure, plan
 from bench.capacity.queueing import BatchServer
 from bench.report import RESULTS, Report, Table
+from bench.service.load import open_loop
 from tests.support import fleet
 from tests.support.server import Server
 
@@ -110,7 +111,7 @@ def _check(
 ) -> list[str]:
     """Send images at random times; return the row of predicted and measured latencies."""
     rate = use * max(found.closed.values())
-    sent = asyncio.run(measure.send_at_random(server.port, models, rate=rate, seconds=seconds, seed=seed))
+    sent = asyncio.run(open_loop(server.port, models, rate=rate, seconds=seconds, poisson=True, seed=seed))
     if failed := [one.status for one in sent if one.status != 200]:
         raise ValueError(f"requests failed: {failed}")
     predicted = found.replica.overhead + found.replica.batches.simulate(rate, _SIMULATED)

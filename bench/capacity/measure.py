@@ -3,7 +3,6 @@
 import asyncio
 import multiprocessing
 import os
-import random
 import statistics
 import tempfile
 import time
@@ -18,8 +17,7 @@ from app.history.journal_record import HistoryEntry
 from app.settings import Settings
 from bench.capacity.plan import Replica
 from bench.capacity.queueing import fit
-from bench.service.client import Connection
-from bench.service.load import Exchange, closed_loop, per_second, send_image
+from bench.service.load import Exchange, closed_loop, per_second
 from tests.app.history.rows import row
 from tests.support.fleet import Fleet
 from tests.support.postgres import Postgres, binaries
@@ -71,32 +69,6 @@ def measure_replica(server: Server, fleet: Fleet, *, seconds: float, max_batch: 
     load_seconds, places = _measure_models(server, fleet, closed[1])
     cores = len(os.sched_getaffinity(0))
     return Measured(Replica(fit(seen, max_batch), overhead, cores, load_seconds, places), closed, sizes)
-
-
-async def send_at_random(
-    port: int, fleet: Fleet, *, rate: float, seconds: float, seed: int
-) -> list[Exchange]:
-    """Send images to random categories at random times (Poisson), without waiting for answers."""
-    rng = random.Random(seed)  # noqa: S311
-    idle: list[Connection] = []
-
-    async def send(category: str, image: int, due: float) -> Exchange:
-        connection = idle.pop() if idle else Connection(port)
-        exchange = await send_image(connection, fleet, category, image, "", due)
-        idle.append(connection)
-        return exchange
-
-    due = time.monotonic()
-    end = due + seconds
-    async with asyncio.TaskGroup() as group:
-        tasks = []
-        while (due := due + rng.expovariate(rate)) < end:
-            await asyncio.sleep(max(due - time.monotonic(), 0))
-            category, image = rng.choice(fleet.categories), rng.randrange(len(fleet.images))
-            tasks.append(group.create_task(send(category, image, due)))
-    for connection in idle:
-        connection.close()
-    return [task.result() for task in tasks]
 
 
 def measure_filing(servers: Sequence[int], inspections: int) -> dict[int, float]:

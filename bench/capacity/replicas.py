@@ -16,9 +16,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from app.auth.key_store import KeyStore
@@ -26,7 +26,7 @@ from app.auth.permissions import COMMAND_LINE
 from app.database.engine import Database
 from app.schemas.access import Role
 from bench.report import RESULTS, Report, Table
-from bench.service.client import Connection
+from bench.service.load import closed_loop, per_second
 from tests.support import fleet
 from tests.support.ports import reserved_port
 from tests.support.postgres import Postgres, binaries
@@ -82,34 +82,15 @@ def main() -> None:
 
 def _measure(port: int, key: str, trained: fleet.Fleet, seconds: float) -> list[float]:
     """Return median milliseconds and images a second for each number of clients."""
-    asyncio.run(_load(port, key, trained, max(_CLIENTS), _WARM_UP_SECONDS))
+    send = partial(closed_loop, port, trained, key=key)
+    asyncio.run(send(clients=max(_CLIENTS), seconds=_WARM_UP_SECONDS))
     found = list[float]()
     for clients in _CLIENTS:
-        times = asyncio.run(_load(port, key, trained, clients, seconds))
-        found += [1000 * statistics.median(times), len(times) / seconds]
+        exchanges = asyncio.run(send(clients=clients, seconds=seconds))
+        if failed := [one.status for one in exchanges if one.status != 200]:
+            raise ValueError(f"requests failed: {failed}")
+        found += [1000 * statistics.median(one.seconds for one in exchanges), per_second(exchanges)]
     return found
-
-
-async def _load(port: int, key: str, trained: fleet.Fleet, clients: int, seconds: float) -> list[float]:
-    """Let clients send images one after the other; return the seconds of each."""
-    times: list[float] = []
-    headers = {"Content-Type": "image/jpeg", "X-API-Key": key}
-    until = time.monotonic() + seconds
-
-    async def send(number: int) -> None:
-        category = trained.categories[number % len(trained.categories)]
-        async with Connection(port) as connection:
-            while (begun := time.monotonic()) < until:
-                image = trained.images[len(times) % len(trained.images)]
-                response = await connection.request("POST", f"/v1/models/{category}/predict", image, headers)
-                if response.status != 200:
-                    raise ValueError(f"a request failed: {response.status} {response.body!r}")
-                times.append(time.monotonic() - begun)
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(clients):
-            group.create_task(send(number))
-    return times
 
 
 @contextmanager

@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.report import Figures
 from bench.service.client import Connection, DisconnectedError, Response
 from tests.support.fleet import Fleet
-
-_JPEG = {"Content-Type": "image/jpeg"}
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,14 @@ def by_status(exchanges: Sequence[Exchange]) -> Figures:
 
 
 async def send_image(
-    connection: Connection, fleet: Fleet, category: str, image: int, query: str, begun: float
+    connection: Connection, fleet: Fleet, category: str, image: int, query: str, begun: float, key: str = ""
 ) -> Exchange:
     """Send an image of the fleet for inspection."""
     path = f"/v1/models/{category}/predict{query}"
+    headers = {"Content-Type": "image/jpeg"} | ({"X-API-Key": key} if key else {})
     response = None
     with contextlib.suppress(DisconnectedError):  # recorded as a missing response
-        response = await connection.request("POST", path, fleet.images[image], _JPEG)
+        response = await connection.request("POST", path, fleet.images[image], headers)
     return Exchange(category, image, begun, time.monotonic(), response)
 
 
@@ -75,6 +75,7 @@ async def closed_loop(
     query: str = "",
     categories: Sequence[str] = (),
     every: float | None = None,
+    key: str = "",
 ) -> list[Exchange]:
     """Let clients send images one after the other, each client to one category.
 
@@ -86,6 +87,7 @@ async def closed_loop(
         query: of the requests, such as `?store=false`.
         categories: to ask; all by default.
         every: seconds from a response to the next request, or Retry-After if that is longer.
+        key: of a server that asks for one.
     """
     names = list(categories) or fleet.categories
     until = time.monotonic() + seconds
@@ -97,7 +99,7 @@ async def closed_loop(
         async with Connection(port) as connection:
             while (begun := time.monotonic()) < until:
                 image = rng.randrange(len(fleet.images))
-                exchange = await send_image(connection, fleet, category, image, query, begun)
+                exchange = await send_image(connection, fleet, category, image, query, begun, key)
                 exchanges.append(exchange)
                 if every is not None:
                     response = exchange.response
@@ -111,14 +113,28 @@ async def closed_loop(
 
 
 async def open_loop(
-    port: int, fleet: Fleet, *, rate: float, seconds: float, query: str = ""
+    port: int,
+    fleet: Fleet,
+    *,
+    rate: float,
+    seconds: float,
+    query: str = "",
+    poisson: bool = False,
+    seed: int = 0,
 ) -> list[Exchange]:
     """Send images at a rate per second to random categories, without waiting for responses.
 
     An exchange begins when it is due, even if this process sends it late. Otherwise a slow server would slow
     its own measurement.
+
+    Args:
+        poisson: send at random times, not at equal distances.
     """
-    rng = random.Random(0)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311
+    offsets: Iterable[float] = (number / rate for number in range(round(rate * seconds)))
+    if poisson:
+        gaps = (rng.expovariate(rate) for _ in itertools.count())
+        offsets = itertools.takewhile(lambda offset: offset < seconds, itertools.accumulate(gaps))
     idle: list[Connection] = []
     begun = time.monotonic()
 
@@ -130,10 +146,9 @@ async def open_loop(
 
     async with asyncio.TaskGroup() as group:
         tasks = []
-        for number in range(round(rate * seconds)):
-            due = begun + number / rate
-            if (wait := due - time.monotonic()) > 0:
-                await asyncio.sleep(wait)
+        for offset in offsets:
+            due = begun + offset
+            await asyncio.sleep(max(due - time.monotonic(), 0))
             category, image = rng.choice(fleet.categories), rng.randrange(len(fleet.images))
             tasks.append(group.create_task(send(category, image, due)))
     for connection in idle:

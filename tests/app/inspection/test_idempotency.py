@@ -272,7 +272,8 @@ def at(folder: Path, url: str) -> Settings:
 
 def claims(history: History) -> Sequence[str]:
     with history.database.read() as connection:
-        return connection.scalars(select(idempotency_claims.c.idempotency_key)).all()
+        key = idempotency_claims.c.idempotency_key
+        return connection.scalars(select(key).order_by(key)).all()
 
 
 def age_claims(history: History) -> None:
