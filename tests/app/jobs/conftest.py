@@ -1,7 +1,7 @@
 """Jobs whose command is a small script."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,11 @@ class Jobs:
     async def _complete(self, job: JobRecord, result: Mapping[str, Any], _: Run) -> Completed:
         self.completed.append(job)
         return Completed(result, "it serves")
+
+
+async def no_command(_: Sequence[str]) -> Mapping[str, Any]:
+    """Run no command to complete a job."""
+    raise AssertionError
 
 
 @pytest.fixture

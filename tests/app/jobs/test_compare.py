@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,12 @@ from app.schemas.comparison import VersionComparison
 from app.schemas.history import Verdict
 from app.schemas.products import NewProduct
 from flows.fastflow.bundle import models_folder
+from tests.app.jobs.conftest import no_command
 from tests.app.support.bundles import copy_version
 from tests.app.support.services import create_service
 
 NEW = "20990101T000000-abcdef"
 OTHER = "20980101T000000-abcdef"
-
-
-async def no_command(_: Sequence[str]) -> Mapping[str, Any]:
-    raise AssertionError
 
 
 def prepare_job(client: TestClient) -> tuple[JobRecord, list[str]]:
