@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 import time
 import weakref
@@ -28,7 +29,8 @@ class Server:
     Args:
         models: its models folder.
         work: a folder for its history and its log.
-        settings: FLOWGAUGE_* variables, without the prefix and in lower case.
+        settings: FLOWGAUGE_* variables, without the prefix and in lower case; with `tls_certificate`, the
+            server is called over https.
     """
 
     def __init__(self, models: Path, work: Path, **settings: str | int) -> None:
@@ -43,6 +45,9 @@ class Server:
         }
         given = {f"FLOWGAUGE_{name.upper()}": str(value) for name, value in settings.items()}
         self._environment = outside | {"FLOWGAUGE_HISTORY": str(self.history)} | given
+        self._context: ssl.SSLContext | None = None
+        if (certificate := settings.get("tls_certificate")) is not None:
+            self._context = ssl.create_default_context(cafile=str(certificate))
         self._process: subprocess.Popen[bytes] | None = None
         holder, self.port = reserved_port()
         weakref.finalize(self, holder.close)
@@ -60,7 +65,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -90,11 +95,11 @@ class Server:
                 time.sleep(0.02)
         return time.monotonic() - begun
 
-    def stop(self) -> None:
-        """Stop the server as a service manager does; its exit code must be 0."""
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop the server, by default as a service manager does; its exit code must be 0."""
         if self._process is None:
             return
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(how)
         try:
             code = self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -116,11 +121,13 @@ class Server:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+        verify = self._context or True
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False, verify=verify)
 
     def metrics(self) -> dict[str, float]:
         """Read /metrics: values by the text before them, such as `flowgauge_batch_images_sum`."""
-        lines = httpx.get(f"{self.url}/metrics", timeout=30, trust_env=False).raise_for_status().text
+        with self.client() as client:
+            lines = client.get("/metrics").raise_for_status().text
         pairs = (line.rpartition(" ") for line in lines.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 

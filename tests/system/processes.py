@@ -54,16 +54,6 @@ class FlowGauge:
         return done.stdout if code == 0 else done.stderr
 
 
-def greeting(server: subprocess.Popen[str]) -> str:
-    """Return a server's first lines, up to how to stop it; all lines if it ends before."""
-    said = ""
-    for line in server.stdout or ():
-        said += line
-        if line.startswith("Ctrl-C"):
-            break
-    return said
-
-
 def first_key(history: Path, role: Role) -> str:
     """Create a key before the first start of a server, which then requires keys."""
     history.mkdir()

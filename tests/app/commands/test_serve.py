@@ -2,19 +2,13 @@
 
 import json
 import logging
-import os
 import re
 import signal
 import socket
-import ssl
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -30,22 +24,23 @@ from app.startup import setting_warnings
 from flows.fastflow.bundle import bundle, models_folder
 from tests.app.support.bundles import copy_version
 from tests.support.certificates import make_certificate
+from tests.support.server import Server
 from tests.support.waiting import eventually
-from tests.system.processes import first_key, greeting
+from tests.system.processes import first_key
 
-PROGRAM = "import typer, app.commands.serve as s; cli = typer.Typer(); cli.command()(s.serve); cli()"
-ROOT = Path(__file__).parents[3]
-NETWORK = {"HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED_NETWORK": "true"}  # noqa: S104
+ANY = "0.0.0.0"  # noqa: S104
+COMPUTING: dict[str, str | int] = {"threads": 1, "engine": "torch"}
+NETWORK = COMPUTING | {"host": ANY, "allow_unauthenticated_network": "true", "preload": "false"}
 
 
 def refused(code: int, *options: str, **env: str) -> str:
-    """What the command says when it does not start."""
+    """What the command prints when it does not start."""
     cli = typer.Typer()
     cli.command()(serve)
     result = CliRunner().invoke(cli, options, env={f"FLOWGAUGE_{k}": v for k, v in env.items()})
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.stderr
-    return result.stderr
+    return result.output
 
 
 @pytest.mark.parametrize(
@@ -56,7 +51,7 @@ def refused(code: int, *options: str, **env: str) -> str:
         (2, {"DEVICE": "tpu", "THREADS": "0"}, ["FLOWGAUGE_DEVICE", "FLOWGAUGE_THREADS", "'tpu'"]),
         (
             2,
-            {"HOST": "0.0.0.0"},  # noqa: S104
+            {"HOST": ANY},
             [
                 "there are no keys",
                 "flowgauge keys create --role admin",
@@ -88,7 +83,9 @@ def test_port_in_use_is_said(store: Path) -> None:
 
 def test_history_in_use_is_said(store: Path) -> None:
     with TestClient(create_app(Settings(models=store))):
-        assert "another server uses the history" in refused(1, "--port", "0", MODELS=str(store))
+        said = refused(1, "--port", "0", MODELS=str(store))
+    assert re.search(r"in a browser   http://127\.0\.0\.1:[1-9]\d*/", said)  # a port that is free
+    assert "another server uses the history" in said
 
 
 @pytest.fixture(autouse=True)
@@ -103,81 +100,23 @@ def _logging_as_before() -> Iterator[None]:
         logger.handlers[:] = handlers
 
 
-@dataclass(frozen=True)
-class Started:
-    """A server that runs as a process of its own."""
-
-    process: subprocess.Popen[str]
-    log_file: Path
-    said: str  # its first words
-    verify: ssl.SSLContext | bool
-
-    @property
-    def log(self) -> str:
-        return self.log_file.read_text()
-
-    @property
-    def url(self) -> str:
-        found = re.search(r"(https?://\S+[0-9])(/docs)?\b", self.said)
-        assert found is not None, self.said
-        return found[1].replace("0.0.0.0", "127.0.0.1")  # noqa: S104
-
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        return httpx.get(self.url + path, verify=self.verify, timeout=120, trust_env=False, **options)
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> str:
-        """What else it says before it has ended."""
-        self.process.send_signal(how)
-        said, _ = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, self.log
-        return said
-
-
-@contextmanager
-def starting(
-    folder: Path, models: Path, settings: Mapping[str, str], verify: ssl.SSLContext | bool = True
-) -> Iterator[Started]:
-    """Start the server on a free port, with its history and log in a folder."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("FLOWGAUGE_")}
-    env |= {"PYTHONUNBUFFERED": "1", "FLOWGAUGE_THREADS": "1", "FLOWGAUGE_ENGINE": "torch"}
-    env |= {f"FLOWGAUGE_{name}": value for name, value in settings.items()}
-    folders = ["--models", str(models), "--history", str(folder / "history")]
-    command = [sys.executable, "-c", PROGRAM, *folders, "--port", "0", "--device", "cpu"]
-    log = folder / "log"
-    with (
-        log.open("w") as file,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=file, text=True, cwd=ROOT, env=env
-        ) as process,
-    ):
-        try:
-            if settings.get("LOG_FORMAT") == "json":  # then it says nothing elsewhere
-                eventually(lambda: "\n" in log.read_text() or process.poll() is not None)
-                said = log.read_text().partition("\n")[0]
-            else:
-                said = greeting(process)
-            yield Started(process, log, said, verify)
-        finally:
-            process.kill()
-
-
 def test_serves_says_where_to_go_and_stops_cleanly(
     tmp_path: Path, store: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:
     (copy_version(store, "v1", "bad") / bundle.FLOW).write_bytes(b"damaged")
     models_folder.activate(store, "bad", "v1")
-    with starting(tmp_path, store, {}) as started:
-        assert f"curl -F file=@part.png {started.url}/v1/models/bad/predict" in started.said
-        response = httpx.post(
-            f"{started.url}/v1/models/tiny/predict",
+    server = Server(store, tmp_path, preload="false", **COMPUTING)
+    with server, server.client() as client:
+        assert client.post("/v1/models/bad/predict", content=tiny_images["good"][0]).status_code == 422
+        response = client.post(
+            "/v1/models/tiny/predict",
             files={"file": tiny_images["good"][0]},
             headers={"X-Request-ID": "in-the-log"},
-            timeout=120,
-            trust_env=False,
         )
         assert response.status_code == 200
-        started.stop(signal.SIGINT)  # Ctrl-C; other tests send SIGTERM
-        log = started.log
+        server.stop(signal.SIGINT)  # Ctrl-C; other tests send SIGTERM
+    log = server.log.read_text()
+    assert f"curl -F file=@part.png {server.url}/v1/models/bad/predict" in log
     assert log.count("POST /v1/models/tiny/predict 200") == 1
     assert "id=in-the-log" in log
     assert "bad/v1 was refused" in log
@@ -187,51 +126,44 @@ def test_serves_says_where_to_go_and_stops_cleanly(
 
 def test_work_outlives_sigterm(tmp_path: Path, store: Path, tiny_images: dict[str, list[bytes]]) -> None:
     data = tiny_images["good"][0]
-    with starting(tmp_path, store, {}) as started:
+    server = Server(store, tmp_path, **COMPUTING)
+    with server, server.client() as client, ThreadPoolExecutor(1) as pool:
 
         def slowly() -> Iterator[bytes]:
             yield data[:100]
-            eventually(lambda: "flowgauge_held_bytes 100.0" in started.get("/metrics").text)
-            started.process.send_signal(signal.SIGTERM)
+            eventually(lambda: server.metrics()["flowgauge_held_bytes"] == 100)
+            stopping.append(pool.submit(server.stop))
             time.sleep(1)
             yield data[100:]
 
-        assert started.get("/health/live").status_code == 200
-        response = httpx.post(
-            f"{started.url}/v1/models/tiny/predict",
-            content=slowly(),
-            headers={"Content-Type": "image/png"},
-            timeout=120,
-            trust_env=False,
-        )
+        stopping: list[Future[None]] = []
+        headers = {"Content-Type": "image/png"}
+        response = client.post("/v1/models/tiny/predict", content=slowly(), headers=headers)
         assert response.status_code == 200
-        started.process.wait(timeout=60)
-    assert started.process.returncode == 0, started.log
-    assert started.log.count("flowgauge.loaded_models: loaded tiny/") == 1
+        stopping[0].result()
+    assert server.log.read_text().count("flowgauge.loaded_models: loaded tiny/") == 1
 
 
 def test_tls_and_client_addresses_from_a_trusted_proxy(tiny_bundle_store: Path, tmp_path: Path) -> None:
     made = make_certificate(tmp_path, "IP:127.0.0.1")
     key = first_key(tmp_path / "history", Role.ADMIN)
     settings = {
-        **NETWORK,
-        "TLS_CERTIFICATE": str(made.certificate),
-        "TLS_KEY": str(made.key),
-        "TRUSTED_PROXIES": "10.0.0.5, 127.0.0.0/8",
-        "PRELOAD": "false",
+        "tls_certificate": str(made.certificate),
+        "tls_key": str(made.key),
+        "trusted_proxies": "10.0.0.5, 127.0.0.0/8",
     }
-    context = ssl.create_default_context(cafile=made.certificate)
-    with starting(tmp_path, tiny_bundle_store, settings, context) as started:
-        assert started.url.startswith("https://")
-        assert started.get("/health/live").status_code == 200
+    server = Server(tiny_bundle_store, tmp_path, **NETWORK, **settings)
+    with server, server.client() as client:
         with pytest.raises(httpx.RemoteProtocolError):
-            httpx.get(f"http{started.url.removeprefix('https')}/health/live", timeout=120, trust_env=False)
-        assert "can be read on the network" not in started.log
+            httpx.get(f"http{server.url.removeprefix('https')}/health/live", timeout=60, trust_env=False)
         headers = {"X-Forwarded-For": "192.0.2.7"}
-        assert started.get("/v1/session", headers=headers).status_code == 401
-        assert started.get("/v1/session", headers={**headers, "X-API-Key": key}).status_code == 200
+        assert client.get("/v1/session", headers=headers).status_code == 401
+        assert client.get("/v1/session", headers={**headers, "X-API-Key": key}).status_code == 200
         # A line may come after the answer.
-        eventually(lambda: started.log.count("client=192.0.2.7") == 2)
+        eventually(lambda: server.log.read_text().count("client=192.0.2.7") == 2)
+    log = server.log.read_text()
+    assert f"in a browser   {server.url.replace('127.0.0.1', ANY)}/" in log
+    assert "can be read on the network" not in log
 
 
 def test_warns_where_keys_can_be_read_on_the_way() -> None:
@@ -247,11 +179,10 @@ def test_warns_where_keys_can_be_read_on_the_way() -> None:
 
 
 def test_json_log_has_the_settings_and_their_cost(tiny_bundle_store: Path, tmp_path: Path) -> None:
-    settings = {**NETWORK, "LOG_FORMAT": "json", "MAX_BATCH": "5", "PRELOAD": "false"}
-    with starting(tmp_path, tiny_bundle_store, settings) as started:
-        assert started.get("/health/live").status_code == 200
-        assert started.stop() == ""
-        entries = [json.loads(line) for line in started.log.splitlines()]
+    server = Server(tiny_bundle_store, tmp_path, **NETWORK, log_format="json", max_batch=5)
+    with server:
+        pass
+    entries = [json.loads(line) for line in server.log.read_text().splitlines()]  # nothing else was printed
     assert re.search(r"FlowGauge serves tiny .* at http://\S+", entries[0]["message"])
     assert entries[-1]["message"] == "stopped"
     assert {"uvicorn.error", "flowgauge.requests"} <= {entry["logger"] for entry in entries}
