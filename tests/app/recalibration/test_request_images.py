@@ -2,7 +2,12 @@ import pytest
 
 from app.history.history import History
 from app.history.reviewed_images import ReviewedInspection
-from app.recalibration.request_images import AuditedImages, choose_images, find_audited_images
+from app.recalibration.request_images import (
+    AuditedImages,
+    CalibrationImage,
+    choose_images,
+    find_audited_images,
+)
 from flows.fastflow.bundle.image_digests import ImageDigests
 from tests.app.history.rows import add, row
 
@@ -26,11 +31,14 @@ class TestAudited:
 
     def test_audit_sample_excludes_other_reviews(self, history: History) -> None:
         made = [
-            row(audit=audit, verdict=verdict) for audit in (True, False) for verdict in ("good", "defect")
+            row(audit=audit, verdict=verdict, part_id="P-1")
+            for audit in (True, False)
+            for verdict in ("good", "defect")
         ]
         add(history.database, *made)
-        [image] = find_audited_images(history.database, "tiny", None, (), 0).images
-        assert image.inspection_id == made[0]["id"]
+        found = find_audited_images(history.database, "tiny", None, (), 0)
+        assert [image.inspection_id for image in found.images] == [made[0]["id"]]
+        assert found.of_parts == {"P-1": {one["image_sha256"] for one in made}}
 
     @pytest.mark.parametrize(("station", "unreviewed"), [(None, 2), ("line-1", 1), ("line-3", 0)])
     def test_unreviewed_of_the_station_are_counted(
@@ -40,15 +48,18 @@ class TestAudited:
         add(history.database, *rows)
         found = find_audited_images(history.database, "tiny", station, (), 0)
         assert found.unreviewed == unreviewed
+        said = f"Inspections of the audit sample without a review: {unreviewed}. The promise holds only"
+        assert [text.startswith(said) for text in found.warnings(None)] == [True] * (unreviewed > 0)
 
 
-def test_part_with_a_fitted_image_is_excluded() -> None:
-    fitted, known, fresh = "f" * 64, "1" * 64, "2" * 64
-    images = [ReviewedInspection("a", 0, known, "P-1"), ReviewedInspection("b", 0, fresh, "P-2")]
-    chosen = choose_images(
-        [], AuditedImages(images, {"P-1": {known, fitted}, "P-2": {fresh}}), ImageDigests([fitted])
-    )
-    assert [one.sha256 for one in chosen] == [fresh]
+@pytest.mark.parametrize("uploaded", [False, True])
+def test_part_with_a_known_image_is_excluded(uploaded: bool) -> None:
+    known, beside, fresh = "f" * 64, "1" * 64, "2" * 64
+    images = [ReviewedInspection("a", 0, beside, "P-1"), ReviewedInspection("b", 0, fresh, "P-2")]
+    audited = AuditedImages(images, {"P-1": {known, beside}, "P-2": {fresh}})
+    uploads = [CalibrationImage("a.png", known, b"")] if uploaded else []
+    chosen = choose_images(uploads, audited, None if uploaded else ImageDigests([known]))
+    assert [one.sha256 for one in chosen] == [*(one.sha256 for one in uploads), fresh]
 
 
 def test_learned_images_of_the_audit_sample_are_named() -> None:
