@@ -7,9 +7,6 @@ import typer
 
 from app.settings import load_settings
 
-Host = Annotated[str | None, typer.Option(help="Address of the proxies.", show_default="127.0.0.1")]
-Port = Annotated[int | None, typer.Option(help="Port of the proxies.", show_default="8000")]
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 
