@@ -1,10 +1,14 @@
 """Each route admits the roles that it documents, and only for the categories of the key."""
 
 import re
+from urllib.parse import quote
+
+import pytest
 
 from app.schemas.access import Role
 from tests.app.conftest import Keyed
 from tests.app.routes.test_openapi import ROLES
+from tests.app.support.services import refusal_detail
 
 ROUTES = [
     (method, path, roles.split(", "))
@@ -37,7 +41,20 @@ def test_key_is_refused_outside_its_categories(keyed: Keyed) -> None:
         assert status(keyed, method, own, "limited") != 403, (method, path)
 
 
+@pytest.mark.parametrize("other", ["tniy", "tiny\n", "Tiny", "tiny,grid"])
+def test_key_is_refused_for_a_similar_category(keyed: Keyed, other: str) -> None:
+    response = keyed.client.get(f"/v1/models/{quote(other)}/thresholds", headers=keyed.show("limited"))
+    assert f"not for category {other!r}" in refusal_detail(response, 403, "forbidden")
+
+
+def test_refusal_names_the_roles_that_may(keyed: Keyed) -> None:
+    response = keyed.client.get("/v1/inspections", headers=keyed.show("line"))
+    said = "one of the roles viewer, inspector, operator, admin; the key's role is line."
+    assert said in refusal_detail(response, 403, "forbidden")
+
+
 def test_key_of_a_category_administers_no_others(keyed: Keyed) -> None:
     for route in ("GET /metrics", "GET /v1/keys", "GET /v1/audit", "POST /v1/deletions/age/confirm"):
         method, path = route.split()
         assert status(keyed, method, path, "limited") == 403, route
+    assert status(keyed, "GET", "/v1/inspections", "limited") == 200  # its own categories' alone
