@@ -10,25 +10,13 @@ from flows.fastflow.config import ScoreRule, Upsampling
 from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.model.fused import Energies
 from flows.fastflow.scoring.cpu_scoring import PixelPlanes, pixel_planes
+from tests.flows.fastflow.scoring.random_energies import FACTORS, SIZE, random_energies
 
 pytest.importorskip("openvino")
 
 from flows.fastflow.engines.openvino import engine as openvino_engine
 
 pytestmark = pytest.mark.threads(2)
-
-SIZE = (64, 48)
-
-
-def some_energies(scales: int = 3, pictures: int = 1, factor: float = 1.0) -> Energies:
-    generator = torch.Generator().manual_seed(scales)
-
-    def some() -> list[torch.Tensor]:
-        sides = [max(2, 16 >> i) for i in range(scales)]
-        return [factor * torch.randn((pictures, s, s - 1), generator=generator).exp() for s in sides]
-
-    of_each = torch.zeros(pictures, scales)
-    return Energies(some(), some(), torch.zeros(pictures, 2), of_each, of_each)
 
 
 def by_openvino(energies: Energies, rule: ScoreRule) -> list[PixelPlanes]:
@@ -55,27 +43,27 @@ def expect_as_numpy(energies: Energies, rule: ScoreRule) -> None:
 @pytest.mark.parametrize("scales", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("gaussian", [0.0, 0.35, 1.0])
 def test_any_number_of_scales(scales: int, gaussian: float) -> None:
-    expect_as_numpy(some_energies(scales), ScoreRule(gaussian=gaussian))
+    expect_as_numpy(random_energies(scales), ScoreRule(gaussian=gaussian))
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 2.0, 8.0])
 def test_any_way_to_enlarge_and_any_sharpness(sharpness: float) -> None:
     for enlarging in get_args(Upsampling):
-        expect_as_numpy(some_energies(), ScoreRule(enlarging=enlarging, sharpness=sharpness))
+        expect_as_numpy(random_energies(), ScoreRule(enlarging=enlarging, sharpness=sharpness))
 
 
-@pytest.mark.parametrize("pictures", [1, 2, 3, 8, 13])
-def test_any_number_of_images_each_by_itself(pictures: int) -> None:
-    expect_as_numpy(some_energies(pictures=pictures), ScoreRule(energy_floor=0.1))
+@pytest.mark.parametrize("images", [1, 2, 3, 8, 13])
+def test_any_number_of_images_each_by_itself(images: int) -> None:
+    expect_as_numpy(random_energies(images=images), ScoreRule(energy_floor=0.1))
 
 
-@pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, 1e30, 1e34])
+@pytest.mark.parametrize("factor", FACTORS)
 def test_however_small_or_large(factor: float) -> None:
-    expect_as_numpy(some_energies(factor=factor), ScoreRule())
+    expect_as_numpy(random_energies(factor=factor), ScoreRule())
 
 
 def test_infinite_energy_stays_local_without_nan() -> None:
-    energies = some_energies()
+    energies = random_energies()
     for scale in (*energies.flow, *energies.gaussian):
         scale[0, 0, 0] = torch.inf
     [found] = by_openvino(energies, ScoreRule())
@@ -87,7 +75,7 @@ def test_infinite_energy_stays_local_without_nan() -> None:
 
 def test_rules_and_sizes_are_told_apart() -> None:
     engine = pick_engine("float32", torch.device("cpu"), "openvino")
-    energies = some_energies()
+    energies = random_energies()
     for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(energy_floor=0.5)):
         for size in (SIZE, (32, 32)):
             [found] = engine.pixels(rule, size)(energies)
@@ -98,6 +86,6 @@ def test_rules_and_sizes_are_told_apart() -> None:
 
 def test_images_too_large_for_a_whole_batch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_engine, "_PORTION_PIXELS", 2 * SIZE[0] * SIZE[1])
-    expect_as_numpy(some_energies(pictures=7), ScoreRule())
+    expect_as_numpy(random_energies(images=7), ScoreRule())
     monkeypatch.setattr(openvino_engine, "_PORTION_PIXELS", 1)
-    expect_as_numpy(some_energies(pictures=3), ScoreRule())
+    expect_as_numpy(random_energies(images=3), ScoreRule())
