@@ -5,6 +5,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from flows.fastflow.bundle.bundle import FLOW, read_manifest, verify
 from flows.fastflow.bundle.models_folder import active_version, categories, resolve, versions
 from flows.fastflow.detector import Detector
@@ -33,6 +35,7 @@ def expect_nothing_half_written(models: Path) -> None:
     assert active is None or active in versions(models, "tiny")
 
 
+@pytest.mark.slow  # tests/training/test_run.py ends runs in every stage
 def test_killed_training_resumes_to_the_same_weights(
     flowgauge: FlowGauge, tiny_data: Path, tiny_yaml: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.support.receiver import Answer, Receiver
@@ -13,6 +14,7 @@ STATIONS = ["s1", "s2", "s3"]
 SECRET = "whsec_" + "c2VjcmV0" * 6
 
 
+@pytest.mark.slow  # tests/app/events/sinks/test_delivery.py shows each failure
 def test_webhooks_lose_nothing_over_restarts_and_kills(
     tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path
 ) -> None:
