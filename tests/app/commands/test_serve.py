@@ -14,7 +14,7 @@ import httpx
 import pytest
 import typer
 from starlette.testclient import TestClient
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from app.commands.serve import serve
 from app.main import create_app
@@ -33,14 +33,19 @@ COMPUTING: dict[str, str | int] = {"threads": 1, "engine": "torch"}
 NETWORK = COMPUTING | {"host": ANY, "allow_unauthenticated_network": "true", "preload": "false"}
 
 
-def refused(code: int, *options: str, **env: str) -> str:
-    """What the command prints when it does not start."""
+def run(code: int, *options: str, **env: str) -> Result:
+    """Run the command, which does not start."""
     cli = typer.Typer()
     cli.command()(serve)
     result = CliRunner().invoke(cli, options, env={f"FLOWGAUGE_{k}": v for k, v in env.items()})
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.stderr
-    return result.output
+    return result
+
+
+def refused(code: int, *options: str, **env: str) -> str:
+    """What the command says when it does not start."""
+    return run(code, *options, **env).stderr
 
 
 @pytest.mark.parametrize(
@@ -83,9 +88,9 @@ def test_port_in_use_is_said(store: Path) -> None:
 
 def test_history_in_use_is_said(store: Path) -> None:
     with TestClient(create_app(Settings(models=store))):
-        said = refused(1, "--port", "0", MODELS=str(store))
-    assert re.search(r"in a browser   http://127\.0\.0\.1:[1-9]\d*/", said)  # a port that is free
-    assert "another server uses the history" in said
+        result = run(1, "--port", "0", MODELS=str(store))
+    assert re.search(r"in a browser   http://127\.0\.0\.1:[1-9]\d*/", result.stdout)  # a port that is free
+    assert "another server uses the history" in result.stderr
 
 
 @pytest.fixture(autouse=True)

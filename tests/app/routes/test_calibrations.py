@@ -61,6 +61,8 @@ class TestRenewal:
             assert predict(client, tiny_images["good"][0], station=station)["threshold"] == expected
             told = client.get(URL, params={"station": station}).json()
             assert (told["threshold"], told["stations"]) == (expected, ["line-3"])
+        assert client.delete(f"{URL}?station=line-3", headers={"If-Match": "*"}).status_code == 204
+        assert client.get(f"{URL}?station=line-3").json()["threshold"] == body["threshold"]
         assert client.delete(URL, headers={"If-Match": "*"}).status_code == 204
         told = client.get(URL).json()
         assert (told["threshold"], told["origin"]) == (before["threshold"], None)
