@@ -39,7 +39,7 @@ class Execution:
     """A job that runs.
 
     Args:
-        job: its state, running.
+        job: its present state; running once `run` is called.
         complete: called with the job, its command's result, and a function that runs another command.
         notify: called after each change.
 

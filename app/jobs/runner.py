@@ -238,12 +238,13 @@ class JobRunner:
             attempts=job.attempts + 1,
             owner=self._owner,
         )
-        running = Execution(begun, self.store, self.folders, self._commands, self._complete, self.wake)
+        running = Execution(job, self.store, self.folders, self._commands, self._complete, self.wake)
         self._running[job.id] = running
         watching = asyncio.create_task(self._watch_cancellation(running)) if self.store.is_shared else None
         try:
             if not await asyncio.to_thread(self.store.change, begun, "queued"):
                 return  # it was cancelled
+            running.job = begun  # not before, for nobody may see it run while another request finds it queued
             if (ended := await running.run()) is not None:
                 await self._save_end(running, replace(ended, ended_ms=clock.now_ms(), seconds_left=None))
         finally:
