@@ -75,8 +75,6 @@ class Child:
             ChildFailed, ChildKilled: it has none.
             OSError: it cannot be started.
         """
-        # In a process group of its own, because Ctrl-C in a terminal is for the server; but in the same
-        # session, because Linux compares priorities only within a session (autogroup, sched(7)).
         self._process = process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -84,7 +82,6 @@ class Child:
             stderr=PIPE,
             env=self._environment,
             limit=_MAX_LINE_BYTES,
-            process_group=0,
         )
         if self._killed:
             self.kill()
@@ -109,8 +106,9 @@ class Child:
         """Kill the process now, or as soon as it starts."""
         self._killed = True
         if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            for kill in (os.killpg, os.kill):  # the second in case it has not made its group yet
+                with suppress(ProcessLookupError):
+                    kill(self._process.pid, signal.SIGKILL)
 
     async def _read(self, stream: asyncio.StreamReader | None, take: Callable[[bytes], None]) -> None:
         assert stream is not None  # noqa: S101  (it is a pipe)

@@ -1,7 +1,7 @@
 """Threads and priority of a job's process, and its end with the server.
 
 As a program, `python -m app.jobs.resources PARENT COMMAND...` turns into a command of low priority that ends
-with its parent process.
+with its parent process, and that leads a process group.
 """
 
 import ctypes
@@ -32,7 +32,12 @@ def choose_threads(setting: int | None) -> int:
 
 
 def as_child(command: Sequence[str]) -> list[str]:
-    """Return a command that becomes another one, of low priority, and ends with this process."""
+    """Return a command that becomes another one, of low priority, and ends with this process.
+
+    It leads a process group, because Ctrl-C in a terminal is for the server; but in the same session, because
+    Linux compares priorities only within a session (autogroup, sched(7)). It makes the group itself, because
+    asyncio cannot on uvloop, which Ray uses.
+    """
     return [sys.executable, "-m", __name__, str(os.getpid()), *command]
 
 
@@ -54,6 +59,7 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
+    os.setpgid(0, 0)
     _end_with(int(sys.argv[1]))
     _give_way()
     os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606  (no shell is wanted)

@@ -1,5 +1,6 @@
 """A server of an app in the process of the tests."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import uvicorn
 def running(config: uvicorn.Config, *, force: bool = False) -> Iterator[int]:
     """Run a server in a thread and yield its port; `force` does not wait for connections."""
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+    # On asyncio's loop, as in `flowgauge serve`: uvicorn would take uvloop wherever Ray has installed it.
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
     try:
         while not server.started:

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from pathlib import Path
 
 import httpx
 import pytest
 
+from app.client import Job
 from tests.support.cluster_load import Listener, Load, require_each_once
 from tests.support.fleet import Fleet
 from tests.support.postgres import Postgres
@@ -79,6 +81,19 @@ def test_activation_holds_on_all_replicas(deployed: Deployed, small_fleet: Fleet
     ]
     logger.info("last inspection by an old version begun %.2f s after the activation", max(old))
     assert max(old) < 2
+
+
+def test_product_is_taught_on_a_replica(deployed: Deployed, tiny_data: Path) -> None:
+    images = sorted((tiny_data / "tiny/train/good").glob("*.png"))[:12]
+    with deployed.client() as client:
+        client.create_product("taught")
+        client.add_images("taught", {image.name: image for image in images})
+        job = client.start_job("starter", "taught")
+        news = list(client.follow_job(job.id))
+        assert isinstance(news[-1], Job)
+        assert news[-1].state == "succeeded", news[-1].error
+        answers = [client.inspect("taught", images[0]) for _ in range(8)]  # by both replicas
+    assert {answer.model.version for answer in answers} == {(news[-1].result or {})["version"]}
 
 
 def test_killed_replicas_lose_nothing(deployed: Deployed, small_fleet: Fleet) -> None:

@@ -20,13 +20,18 @@ def test_one_core_is_left_to_inspections(
     assert resources.choose_threads(3) == 3
 
 
-def test_child_has_low_priority() -> None:
-    code = "import os, json; print(json.dumps([os.nice(0), open('/proc/self/oom_score_adj').read()]))"
+def test_child_has_low_priority_and_a_group_in_the_same_session() -> None:
+    code = (
+        "import os, json; score = open('/proc/self/oom_score_adj').read();"
+        "print(json.dumps([os.nice(0), score, os.getpgrp() == os.getpid(), os.getsid(0)]))"
+    )
     command = resources.as_child([sys.executable, "-c", code])
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    niceness, oom_score = json.loads(done.stdout)
+    niceness, oom_score, leads, session = json.loads(done.stdout)
     assert niceness >= 10
     assert int(oom_score) == 500
+    assert leads
+    assert session == os.getsid(0)
 
 
 def test_child_of_an_ended_parent_does_not_start() -> None:
