@@ -90,7 +90,7 @@ async def test_lanes_run_side_by_side_and_in_order(jobs: Jobs) -> None:
     jobs.script.code = "wait(); tell('result', version='v1')"
     async with opened(jobs) as runner:
         first = await runner.start("train", "bottle", {}, "tester")
-        await until(lambda: jobs.script.prepared)  # it has read which images there are
+        await until(lambda: len(jobs.script.prepared) == 1)  # it has read which images there are
         second = await runner.start("train", "bottle", {"seed": 1}, "tester")
         starter = await runner.start("starter", "grid", {}, "tester")
         await until(lambda: runner.get(starter.id).state == "running")
@@ -106,7 +106,7 @@ async def test_repeated_request_queues_one_job(jobs: Jobs) -> None:
     jobs.script.code = "wait(); tell('result', version='v1')"
     async with opened(jobs) as runner:
         first = await runner.start("train", "bottle", {}, "tester")
-        await until(lambda: jobs.script.prepared)  # it has read which images there are
+        await until(lambda: len(jobs.script.prepared) == 1)  # it has read which images there are
         assert (await runner.start("train", "bottle", {}, "tester")).id == first.id
         jobs.script.revision += 1  # its images are outdated
         second = await runner.start("train", "bottle", {}, "tester")
