@@ -29,7 +29,6 @@ async function act(button, place, action) {
 
 const form = byId("new-key");
 form.addEventListener("submit", (event) => {
-  event.preventDefault();
   const given = new FormData(form);
   const body = { name: given.get("name").trim(), role: given.get("role") };
   for (const name of ["expires_days", "requests_per_minute"]) if (given.get(name)) body[name] = Number(given.get(name));
@@ -65,8 +64,7 @@ for (const button of document.querySelectorAll("[data-revoke]")) {
 const upload = byId("upload-form");
 const chosen = new URLSearchParams(location.search).get("category");
 if (chosen) upload.elements.category.value = chosen;
-upload.addEventListener("submit", (event) => {
-  event.preventDefault();
+upload.addEventListener("submit", () => {
   const category = upload.elements.category.value;
   const path = `/models/${encodeURIComponent(category)}/versions`;
   byId("upload-said").textContent = t("script.admin.uploading");

@@ -29,8 +29,7 @@ async function act(change) {
   }
 }
 
-form?.addEventListener("submit", (event) => {
-  event.preventDefault();
+form?.addEventListener("submit", () => {
   act(async (reason) => {
     const body = { audit_share: JSON.parse(byId("share").value), reason };
     await api(`${home}/thresholds`, { method: "PATCH", headers: { "If-Match": "*" }, body });

@@ -2,10 +2,6 @@
 const byId = (name) => document.getElementById(`confirm${name}`);
 const dialog = byId("");
 byId("-no").addEventListener("click", () => dialog.close("no"));
-byId("-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  dialog.close("yes");
-});
 
 // Asks for confirmation and resolves to true for yes.
 export function confirmed(title, text, yes, wantsReason = false) {

@@ -105,5 +105,4 @@ try {
   // storage is disabled
 }
 for (const id of ["files", "camera"]) onChosen(id, take);
-form.addEventListener("submit", (event) => event.preventDefault());
 onDrop(drop, ({ files }) => take([...files]));

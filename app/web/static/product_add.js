@@ -246,7 +246,6 @@ byId("photo").closest("label").hidden = hasCamera;
 byId("camera-open").hidden = !hasCamera && matchMedia("(pointer: coarse)").matches;
 byId("camera-open").addEventListener("click", () => openCamera((file) => add([file], "camera")));
 byId("history-form").addEventListener("submit", (event) => {
-  event.preventDefault();
   const { verdict, station, from } = event.target.elements;
   const search = { category: passed.category, verdict: verdict.value, limit: IMPORTED };
   if (station.value.trim()) search.station = station.value.trim();
@@ -258,7 +257,6 @@ byId("history-form").addEventListener("submit", (event) => {
   bring(pageOf, event.submitter ?? event.target.querySelector("button"), "script.teach.add.no_inspections");
 });
 byId("server-form")?.addEventListener("submit", (event) => {
-  event.preventDefault();
   const { folder, label } = event.target.elements;
   const body = { folder: folder.value.trim(), ...(label.value && { label: label.value }) };
   bring((cursor) => ({ body: { ...body, ...(cursor && { cursor }) } }), event.submitter ?? event.target.querySelector("button"), "script.teach.add.no_files");

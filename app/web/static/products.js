@@ -19,14 +19,9 @@ async function create(name, button) {
 
 const name = document.getElementById("new-name");
 name.addEventListener("input", () => (name.value = name.value.toLowerCase().replaceAll(" ", "-")));
-const form = document.getElementById("new-product");
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
+document.getElementById("new-product").addEventListener("submit", (event) => {
   create(name.value, event.submitter ?? event.target.querySelector("button"));
 });
-// The page has them disabled: sent before this script runs, a name would be lost.
-for (const field of form.elements) field.disabled = false;
-if (name.autofocus) name.focus();
 for (const button of document.querySelectorAll("[data-teach]")) {
   button.addEventListener("click", () => create(button.dataset.teach, button));
 }

@@ -221,8 +221,7 @@ async function change(method, text) {
   }
 }
 
-form?.addEventListener("submit", (event) => {
-  event.preventDefault();
+form?.addEventListener("submit", () => {
   if (stage.polygons.open.length) stage.finish();
   change("PUT", "script.region.saved");
 });

@@ -224,8 +224,7 @@ async function renewCalibrations() {
   shown.replaceChildren(...(fresh?.children ?? []));
 }
 
-form?.addEventListener("submit", async (event) => {
-  event.preventDefault();
+form?.addEventListener("submit", async () => {
   const one = chosen();
   const body = { reason: byId("reason").value.trim() };
   if (changedRate()) body.target_fpr = one.target_fpr;
