@@ -26,6 +26,7 @@ from app.database.engine import Database
 from app.history.deletions import DeletionGuard
 from app.history.history import History
 from app.history.retention import Retention
+from app.jobs.job_store import JobStore
 from app.main import create_app
 from app.registry.calibrations import CalibrationFiles
 from app.registry.loaded_models import LoadedModels
@@ -211,6 +212,12 @@ def keyless(tmp_path: Path, serve_http: Serve) -> Iterator[httpx.Client]:
     app = create_app(Settings(models=tmp_path / "models"))
     with serve_http(app) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         yield client
+
+
+@pytest.fixture
+def no_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the jobs that a test queues to the test."""
+    monkeypatch.setattr(JobStore, "next_queued", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from tests.app.support.calibrations import URL, good_images
 from tests.app.support.services import create_service, read_json
 from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.usefixtures("no_lanes")
+
 
 def test_starter_has_the_precision_of_the_service(tmp_path: Path, tiny_data: Path) -> None:
     (tmp_path / "models").mkdir()

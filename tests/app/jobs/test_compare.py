@@ -23,6 +23,7 @@ from tests.app.jobs.conftest import no_command
 from tests.app.support.bundles import copy_version
 from tests.app.support.services import create_service
 
+pytestmark = pytest.mark.usefixtures("no_lanes")
 NEW = "20990101T000000-abcdef"
 OTHER = "20980101T000000-abcdef"
 

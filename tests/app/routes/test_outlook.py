@@ -58,6 +58,7 @@ def test_what_would_have_been_decided(client: TestClient, first: str) -> None:
     assert there["overkill"]["value"] == pytest.approx(0.1)
 
 
+@pytest.mark.usefixtures("no_lanes")
 def test_scores_are_those_of_calibration_inspections_and_tests(client: TestClient, first: str) -> None:
     before = get(client)["scores"]
     assert len(before.pop("calibration")) == get(client)["positions"][0]["threshold"]["n_calibration"]

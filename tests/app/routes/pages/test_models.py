@@ -229,6 +229,7 @@ def test_training_set_is_offered_after_a_good_review(served: Keyed) -> None:
     assert "/training-set" not in text(served, "/models/tiny", "viewer")
 
 
+@pytest.mark.usefixtures("no_lanes")
 def test_version_leads_to_its_evaluation(served: Keyed, store: Path) -> None:
     version = models_folder.active_version(store, "tiny")
     jobs = served.app.state.jobs
