@@ -40,14 +40,16 @@ def test_train_evaluate_serve_learn(flowgauge: FlowGauge, tiny_data: Path, tiny_
     first = active_version(models, "tiny")
     assert first is not None
 
-    before = require_equal_scores(flowgauge, tiny_data, first)
-    assert len(before) == 16
+    with Server(models, flowgauge.cwd) as server, server.client() as client:
+        before = require_equal_scores(flowgauge, client, tiny_data, first)
+        assert len(before) == 16
 
-    # Half of the defects are reviewed, and no longer part of the test.
-    version, answers = learn_under_load(flowgauge, tiny_data / "tiny/test")
-    assert active_version(models, "tiny") == version
-    after = require_equal_scores(flowgauge, tiny_data, version)
-    assert len(after) == 11
+        # Half of the defects are reviewed, and no longer part of the test.
+        version, answers = learn_under_load(client, tiny_data / "tiny/test")
+        assert active_version(models, "tiny") == version
+        after = require_equal_scores(flowgauge, client, tiny_data, version)
+        assert len(after) == 11
+    assert "Traceback" not in server.log.read_text()
     for name, answer in answers:
         expected = {first: before, version: after}[answer["model"]["version"]]
         assert answer["score"] == pytest.approx(expected[name], rel=1e-5)
@@ -56,50 +58,51 @@ def test_train_evaluate_serve_learn(flowgauge: FlowGauge, tiny_data: Path, tiny_
     assert summary["flow_alone"]["image_auroc"] > 0.9
 
 
-def learn_under_load(flowgauge: FlowGauge, images: Path) -> tuple[str, list[tuple[str, Any]]]:
+def learn_under_load(client: httpx.Client, images: Path) -> tuple[str, list[tuple[str, Any]]]:
     """Review defects, learn from them and activate the version, while other images are inspected.
 
     Returns:
         The version, and the inspected images with their answers.
     """
     names, done = ["good/000.png", "scratch/007.png"], threading.Event()
-    with Server(flowgauge.cwd / "models", flowgauge.cwd) as server, server.client() as client:
 
-        def inspect() -> list[tuple[str, Any]]:
-            answers, is_last = [], False
-            while not is_last:
-                is_last = done.is_set()  # so that the last images come after the activation
-                answers += [(name, posted(client, images / name)) for name in names]
-                done.wait(0.2)  # more would take the processor from the job, which gives way
-            return answers
+    def inspect() -> list[tuple[str, Any]]:
+        answers, is_last = [], False
+        while not is_last:
+            is_last = done.is_set()  # so that the last images come after the activation
+            answers += [(name, posted(client, images / name)) for name in names]
+            done.wait(0.2)  # more would take the processor from the job, which gives way
+        return answers
 
-        for i in range(5):
-            answer = posted(client, images / f"scratch/{i:03}.png")
-            path = answer["links"]["inspection"]
-            assert client.get(path).status_code == 200  # it is in the history
-            review = {"verdict": "defect", "expected_revision": 0}
-            assert client.post(f"{path}/reviews", json=review).status_code == 201
-        with ThreadPoolExecutor() as threads:
-            inspecting = threads.submit(inspect)
-            try:
-                job = client.post("/v1/jobs", json={"kind": "learn", "product": "tiny"})
-                assert job.status_code == 202, job.text
-                url = job.headers["Location"]
-                eventually(lambda: client.get(url).json()["state"] not in ("queued", "running"))
-                learned = client.get(url).json()["result"]
-                version = learned["version"]
-                assert learned["learned"]["defects"] == 5
-                activate = f"/v1/models/tiny/versions/{version}:activate"
-                assert client.post(activate, timeout=300).status_code == 200
-                assert posted(client, images / names[0])["model"]["version"] == version
-            finally:
-                done.set()
-        answers = inspecting.result()
+    for i in range(5):
+        answer = posted(client, images / f"scratch/{i:03}.png")
+        path = answer["links"]["inspection"]
+        assert client.get(path).status_code == 200  # it is in the history
+        review = {"verdict": "defect", "expected_revision": 0}
+        assert client.post(f"{path}/reviews", json=review).status_code == 201
+    with ThreadPoolExecutor() as threads:
+        inspecting = threads.submit(inspect)
+        try:
+            job = client.post("/v1/jobs", json={"kind": "learn", "product": "tiny"})
+            assert job.status_code == 202, job.text
+            url = job.headers["Location"]
+            eventually(lambda: client.get(url).json()["state"] not in ("queued", "running"))
+            learned = client.get(url).json()["result"]
+            version = learned["version"]
+            assert learned["learned"]["defects"] == 5
+            activate = f"/v1/models/tiny/versions/{version}:activate"
+            assert client.post(activate, timeout=300).status_code == 200
+            assert posted(client, images / names[0])["model"]["version"] == version
+        finally:
+            done.set()
+    answers = inspecting.result()
     assert {answer["model"]["version"] for _, answer in answers} == {learned["from_version"], version}
     return version, answers
 
 
-def require_equal_scores(flowgauge: FlowGauge, data: Path, version: str) -> dict[str, float]:
+def require_equal_scores(
+    flowgauge: FlowGauge, client: httpx.Client, data: Path, version: str
+) -> dict[str, float]:
     """Check that evaluate, predict and the server score the test set alike, and return the scores."""
     said = flowgauge.run("evaluate", "--data", data, "--category", "tiny")
     assert re.search(r"^image AUROC (1\.000|0\.9\d\d)$", said, re.MULTILINE)
@@ -113,12 +116,10 @@ def require_equal_scores(flowgauge: FlowGauge, data: Path, version: str) -> dict
     locally = flowgauge.run("predict", test, "--category", "tiny", "--json")
     assert {name: scores(locally)[name] for name in evaluated} == pytest.approx(evaluated, rel=1e-5)
 
-    with Server(flowgauge.cwd / "models", flowgauge.cwd) as server, server.client() as client:
-        asked = flowgauge.run("predict", test, "--category", "tiny", "--json", "--url", server.url)
-        assert {name: scores(asked)[name] for name in evaluated} == pytest.approx(evaluated, rel=1e-5)
+    asked = flowgauge.run("predict", test, "--category", "tiny", "--json", "--url", str(client.base_url))
+    assert {name: scores(asked)[name] for name in evaluated} == pytest.approx(evaluated, rel=1e-5)
 
-        answers = {name: posted(client, test / name) for name in evaluated}
-        assert {name: a["score"] for name, a in answers.items()} == pytest.approx(evaluated, rel=1e-5)
-        assert {name: a["decision"] for name, a in answers.items()} == decided
-    assert "Traceback" not in server.log.read_text()
+    answers = {name: posted(client, test / name) for name in evaluated}
+    assert {name: a["score"] for name, a in answers.items()} == pytest.approx(evaluated, rel=1e-5)
+    assert {name: a["decision"] for name, a in answers.items()} == decided
     return evaluated
