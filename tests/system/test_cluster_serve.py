@@ -92,7 +92,7 @@ def test_product_is_taught_on_a_replica(deployed: Deployed, tiny_data: Path) -> 
         news = list(client.follow_job(job.id))
         assert isinstance(news[-1], Job)
         assert news[-1].state == "succeeded", news[-1].error
-        answers = [client.inspect("taught", images[0]) for _ in range(8)]  # by both replicas
+        answers = [client.inspect("taught", images[0]) for _ in range(8)]  # Ray spreads them
     assert {answer.model.version for answer in answers} == {(news[-1].result or {})["version"]}
 
 
